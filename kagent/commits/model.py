@@ -1,0 +1,61 @@
+"""Commits, and what a search over them returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Commit", "CrashQuery", "Hit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One change of a history."""
+
+    hash: str
+    subject: str
+    author: str
+    """``Name <address>``."""
+    date: str
+    """ISO 8601, author date."""
+    message: str
+    """Body without the subject."""
+    files: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+    """Functions touched: from hunk headers and definitions inside hunks."""
+    diff: str = ""
+    fixes: tuple[str, ...] = ()
+    """Hashes that ``Fixes:`` tags name."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrashQuery:
+    """What of a crash a search may use; empty fields are simply not used."""
+
+    title: str = ""
+    text: str = ""
+    """Free words: a question, or the lines that explain the crash."""
+    functions: tuple[str, ...] = ()
+    """Of the stack, innermost first, inlined functions included."""
+    files: tuple[str, ...] = ()
+    identifiers: tuple[str, ...] = ()
+    """Struct, member and lock names that the evidence names."""
+    release: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A commit that may be the fix."""
+
+    hash: str
+    subject: str
+    author: str
+    date: str
+    score: float
+    """Higher is better; comparable within one search only."""
+    confidence: float
+    """0 to 1: how likely this is the fix at all."""
+    why: tuple[str, ...]
+    message: str = ""
+    diff: str = ""
+    files: tuple[str, ...] = ()
+    fixes: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Kernel log text → typed reports. Pure functions: no files, processes or network."""

@@ -1,0 +1,267 @@
+"""What a kernel log says, as typed values. Everything here is plain data, cheap to pass around.
+
+Spans are byte offsets ``[start, end)`` into the log as given (UTF-8 for ``str`` input), so that
+any fact can be traced back to the exact bytes that state it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = [
+    "Access",
+    "ChainLink",
+    "Context",
+    "Frame",
+    "KernelLog",
+    "LockRef",
+    "LockdepFacts",
+    "MemoryObject",
+    "Report",
+    "TaskState",
+    "Trace",
+    "TraceRole",
+]
+
+TraceRole = Literal["call", "alloc", "free", "origin", "store", "work", "lock", "task", "cpu"]
+"""Why a stack was printed.
+
+call: the report's own; alloc/free/origin/store: sanitizer history; work: "Last potentially
+related work creation"; lock: a lockdep acquisition; task: another task's stack; cpu: an NMI
+backtrace of another CPU.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One stack entry, as ``symbol+offset/size [module build-id]``."""
+
+    symbol: str
+    offset: int | None = None
+    size: int | None = None
+    module: str | None = None
+    build_id: str | None = None
+    address: int | None = None
+    reliable: bool = True
+    """False for ``? symbol`` lines: found on the stack, not by unwinding."""
+    exact: bool = False
+    """True for the trapping PC itself; every other frame is a return address."""
+    inline: bool = False
+    """True for ``[inline]`` frames of logs that somebody symbolised already."""
+    file: str | None = None
+    line: int | None = None
+    span: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        text = self.symbol
+        if self.offset is not None:
+            text += f"+{self.offset:#x}"
+            if self.size is not None:
+                text += f"/{self.size:#x}"
+        return f"{text} [{self.module}]" if self.module else text
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A stack, innermost frame first."""
+
+    role: TraceRole
+    frames: tuple[Frame, ...]
+    title: str = ""
+    """The line that introduces it, e.g. ``Freed by task 65:``."""
+    task: str | None = None
+    pid: int | None = None
+    cpu: int | None = None
+    time: float | None = None
+    span: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where and as what the report was raised."""
+
+    cpu: int | None = None
+    task: str | None = None
+    pid: int | None = None
+    kernel: str | None = None
+    """The release, as ``uname -r`` prints it."""
+    build: str | None = None
+    """What follows the release on the CPU line, e.g. ``#1 Debian 6.1.192-2``."""
+    arch: str | None = None
+    """x86_64, i386, arm64, arm, riscv64, ppc64le, s390x, mips64 or loongarch64."""
+    hardware: str | None = None
+    taint: str | None = None
+    """Taint letters without blanks (``GOE``); None when the log does not say, "" when clean."""
+    workqueue: str | None = None
+    modules: tuple[str, ...] = ()
+    """``Modules linked in:``, without taint flags."""
+    time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The memory access that was refused or found wrong."""
+
+    kind: Literal["read", "write", "exec", "free"] | None = None
+    size: int | None = None
+    address: int | None = None
+    task: str | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryObject:
+    """The object a sanitizer says the address belongs to."""
+
+    address: int | None = None
+    cache: str | None = None
+    size: int | None = None
+    offset: int | None = None
+    """Bytes from the object's start; negative when the access lies before it."""
+    description: str = ""
+    """The kernel's own words, joined to one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockRef:
+    """One printed lock: ``ffff.. (&tbl.lock){+.+.}-{2:2}, at: port_reset+0xf/0x40 [portstat]``."""
+
+    name: str
+    address: int | None = None
+    """Of ``dep_map`` as lockdep prints it, not of the lock itself."""
+    usage: str | None = None
+    wait_type: str | None = None
+    at: Frame | None = None
+    index: int | None = None
+    """``#N`` in a list of held locks."""
+    span: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLink:
+    """``-> #N (class){...}:`` of a lockdep chain with the stack that took it."""
+
+    index: int
+    lock: LockRef
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LockdepFacts:
+    """What a lockdep report states."""
+
+    variant: str
+    """circular, recursive, inconsistent-state, irq-safe-unsafe, irq-inversion, wait-context,
+    bad-unlock, held-freed, held-at-return, held-at-exit, suspicious-rcu or other."""
+    task: str | None = None
+    pid: int | None = None
+    acquiring: LockRef | None = None
+    holding: tuple[LockRef, ...] = ()
+    chain: tuple[ChainLink, ...] = ()
+    """In the kernel's order: ``#N`` first, ``#0`` (the new acquisition) last."""
+    states: tuple[str, str] | None = None
+    """``{IN-HARDIRQ-W} -> {HARDIRQ-ON-W}`` of an inconsistent lock state."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """One task as a hung-task report, a sysrq dump, a lockup or a held-locks list shows it."""
+
+    comm: str
+    pid: int
+    state: str | None = None
+    """D, S, R, ... as printed by ``sched_show_task``."""
+    cpu: int | None = None
+    blocked_seconds: int | None = None
+    running: bool = False
+    """True when it was caught on a CPU (lockup, NMI backtrace)."""
+    pc: Frame | None = None
+    frames: tuple[Frame, ...] = ()
+    held: tuple[LockRef, ...] = ()
+    owner: tuple[str, int] | None = None
+    """``blocked on a mutex likely owned by task`` (comm, pid), printed since 6.16."""
+    workqueue: str | None = None
+    source: Literal["hung-task", "sysrq", "lockup", "held-locks", "rcu-stall", "oops"] = "hung-task"
+    span: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One kernel report in a log."""
+
+    title: str
+    """In syzbot's form: ``KASAN: slab-use-after-free Read in foo``."""
+    kind: str
+    """syzbot's type name: KASAN-USE-AFTER-FREE-READ, NULL-POINTER-DEREFERENCE, LOCKDEP, ..."""
+    header: str
+    """The line that announces it, without prefix."""
+    span: tuple[int, int]
+    context: Context = field(default_factory=Context)
+    pc: Frame | None = None
+    """The trapping instruction (``RIP:``, ``pc :``, ``NIP``) of the kernel."""
+    traces: tuple[Trace, ...] = ()
+    registers: dict[str, int] = field(default_factory=dict)
+    """Lower-case names; ``cr2`` and ``far`` included where printed."""
+    code: str | None = None
+    """The ``Code:`` line's text; the trapping byte or word stands in ``<>`` or ``()``."""
+    access: Access | None = None
+    memory: MemoryObject | None = None
+    locks: LockdepFacts | None = None
+    tasks: tuple[TaskState, ...] = ()
+    alt_titles: tuple[str, ...] = ()
+    frame: str | None = None
+    """The function the title blames."""
+    corrupted: bool = False
+    corrupted_reason: str | None = None
+    panicked: bool = False
+    """A panic line follows this report."""
+    kernel_bug: bool = True
+    """False for reports that blame user space or an operator: segfault lines, sysrq-c."""
+    caused_by: int | None = None
+    """Index of the report in the same log that this one is a consequence of."""
+    repeats: int = 0
+    """How many identical later reports were folded into this one."""
+    fingerprint: str = ""
+
+    def trace(self, role: TraceRole) -> Trace | None:
+        """The first stack of that role."""
+        return next((t for t in self.traces if t.role == role), None)
+
+    @property
+    def call_frames(self) -> tuple[Frame, ...]:
+        """The report's own stack, the trapping PC first."""
+        call = self.trace("call")
+        frames = call.frames if call else ()
+        return (self.pc, *frames) if self.pc else frames
+
+    def all_frames(self) -> Iterator[tuple[TraceRole, Frame]]:
+        """Every frame with its stack's role; the call stack comes first."""
+        for frame in self.call_frames:
+            yield "call", frame
+        seen_call = False
+        for trace in self.traces:
+            if trace.role == "call" and not seen_call:
+                seen_call = True
+                continue
+            for frame in trace.frames:
+                yield trace.role, frame
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLog:
+    """All that was found in one log, in its order."""
+
+    reports: tuple[Report, ...]
+    tasks: tuple[TaskState, ...] = ()
+    """Every task stack of the log: hung tasks, sysrq w/t, held-locks lists, lockups."""
+    size: int = 0
+    """Bytes of the log."""
+
+    @property
+    def primary(self) -> int | None:
+        """Index of the report to analyse first: the first cause, not its echoes."""
+        causes = [i for i, r in enumerate(self.reports) if r.caused_by is None]
+        ours = [i for i in causes if self.reports[i].kernel_bug]
+        return next(iter(ours or causes), None)

@@ -1,0 +1,324 @@
+"""The answer: evidence, findings, and the Error Resolution Summary that rests on them.
+
+`Resolution` is the JSON contract ``kagent/1``. It only grows: a field, once released, keeps its
+name and meaning. Absent knowledge is ``None`` or an empty list, never a guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "SCHEMA",
+    "AccessKind",
+    "Actions",
+    "Culprit",
+    "CycleMember",
+    "Deadlock",
+    "Engine",
+    "Evidence",
+    "EvidenceKind",
+    "Fault",
+    "Finding",
+    "Fix",
+    "FixStatus",
+    "FrameView",
+    "MemoryEvent",
+    "MemoryFacts",
+    "Missing",
+    "Pointer",
+    "ReportView",
+    "Resolution",
+    "SourcePoint",
+    "Subsystem",
+    "Usage",
+    "Verdict",
+    "Victim",
+    "evidence",
+    "merge_evidence",
+]
+
+SCHEMA = "kagent/1"
+
+EvidenceKind = Literal[
+    "log", "frame", "source", "register", "code", "struct-member", "memory", "lock-edge", "commit"
+]
+AccessKind = Literal["read", "write", "exec"]
+Verdict = Literal["deadlock", "possible", "not-a-deadlock"]
+Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Evidence(_Model):
+    """One fact, word for word, with its origin. Findings cite it by `id`."""
+
+    id: str
+    """A content hash while the analysis runs (so parallel agents cannot clash), ``E7`` in a
+    finished resolution."""
+    kind: EvidenceKind
+    content: str
+    origin: str
+    """``path:line@revision``, ``commit <hash>``, ``log 120-180`` (bytes), a file's build-id ..."""
+
+
+def evidence(kind: EvidenceKind, content: str, origin: str) -> Evidence:
+    """Make an evidence item; equal facts get equal ids."""
+    digest = hashlib.blake2s(f"{kind}\0{origin}\0{content}".encode("utf-8", "replace"))
+    return Evidence(id=f"e{digest.hexdigest()[:10]}", kind=kind, content=content, origin=origin)
+
+
+def merge_evidence(left: Iterable[Evidence], right: Iterable[Evidence]) -> list[Evidence]:
+    """Append-only union by id, in order of first appearance (the graph's state reducer)."""
+    merged = {item.id: item for item in left}
+    for item in right:
+        merged.setdefault(item.id, item)
+    return list(merged.values())
+
+
+class Finding(_Model):
+    """A claim, how sure it is, what it rests on, and who made it."""
+
+    claim: str
+    confidence: Confidence
+    evidence: list[str] = []
+    by: str
+    """``rule:<name>`` or ``model:<name>``."""
+
+
+class SourcePoint(_Model):
+    """A line of source. ``function`` is the innermost (possibly inlined) one there."""
+
+    function: str
+    file: str | None = None
+    line: int | None = None
+    module: str | None = None
+
+
+class FrameView(_Model):
+    """One frame of a report's stacks."""
+
+    symbol: str
+    offset: int | None = None
+    size: int | None = None
+    module: str | None = None
+    reliable: bool = True
+    trace: str = "call"
+    function: str | None = None
+    file: str | None = None
+    line: int | None = None
+    inline: list[SourcePoint] = []
+    """The whole inline chain at this address, innermost first; empty without debug info."""
+    note: str | None = None
+
+
+class ReportView(_Model):
+    """One report of the log."""
+
+    title: str
+    alt_titles: list[str] = []
+    kind: str
+    corrupted: bool = False
+    corrupted_reason: str | None = None
+    primary: bool = False
+    caused_by: int | None = None
+    span: tuple[int, int]
+    fingerprint: str = ""
+    kernel: str | None = None
+    arch: str | None = None
+    cpu: int | None = None
+    task: str | None = None
+    pid: int | None = None
+    hardware: str | None = None
+    taint: str | None = None
+    panicked: bool = False
+    kernel_bug: bool = True
+    repeats: int = 0
+    frames: list[FrameView] = []
+
+
+class Subsystem(_Model):
+    name: str
+    maintainers: list[str] = []
+    lists: list[str] = []
+
+
+class Pointer(_Model):
+    """The register through which the bad address was formed."""
+
+    register_: str = Field(alias="register", serialization_alias="register")
+    value: int
+    meaning: str
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+
+class Fault(_Model):
+    """The faulting instruction, decoded as far as the evidence goes."""
+
+    symbol: str
+    function: str | None = None
+    file: str | None = None
+    line: int | None = None
+    module: str | None = None
+    inline_chain: list[SourcePoint] = []
+    own_frame: SourcePoint | None = None
+    """The first frame that owns the bad value, when the PC sits in a helper such as ``strlen``."""
+    access: AccessKind | None = None
+    address: int | None = None
+    size: int | None = None
+    instruction: str | None = None
+    pointer: Pointer | None = None
+    struct: str | None = None
+    member: str | None = None
+    offset: int | None = None
+    expression: str | None = None
+    confidence: Confidence = 0.0
+
+
+class MemoryEvent(SourcePoint):
+    """Who touched the object."""
+
+    task: str | None = None
+    pid: int | None = None
+
+
+class MemoryFacts(_Model):
+    """What a sanitizer proved about the object."""
+
+    object: str | None = None
+    cache: str | None = None
+    size: int | None = None
+    offset: int | None = None
+    access: MemoryEvent | None = None
+    alloc: MemoryEvent | None = None
+    free: MemoryEvent | None = None
+
+
+class CycleMember(_Model):
+    """A task of a wait cycle: it holds what the task before it wants and wants the next."""
+
+    task: str
+    pid: int | None = None
+    holds: list[str] = []
+    waits_for: str | None = None
+    lock_type: str | None = None
+    where: SourcePoint | None = None
+    inferred: bool = False
+
+
+class Victim(_Model):
+    """A task that only queues behind the problem."""
+
+    task: str
+    pid: int | None = None
+    waits_for: str | None = None
+    where: SourcePoint | None = None
+
+
+class Culprit(_Model):
+    task: str
+    pid: int | None = None
+    why: str
+
+
+class Deadlock(_Model):
+    """Who waits for whom."""
+
+    verdict: Verdict
+    reason: str
+    cycles: list[list[CycleMember]] = []
+    victims: list[Victim] = []
+    culprit: Culprit | None = None
+
+
+class FixStatus(_Model):
+    """Where a fix has landed, as far as the repository at hand shows."""
+
+    upstream_tag: str | None = None
+    in_kernel: bool | None = None
+    branches_with: list[str] = []
+    branches_without: list[str] = []
+
+
+class Fix(_Model):
+    """A commit that may fix this."""
+
+    hash: str
+    subject: str
+    author: str
+    date: str
+    score: float
+    confidence: Confidence
+    why: list[str] = []
+    status: FixStatus = FixStatus()
+
+
+class Missing(_Model):
+    """A datum that would prove more, and how to get it."""
+
+    what: str
+    how: str
+
+
+class Actions(_Model):
+    fix: list[str] = []
+    verify: list[str] = []
+    mitigate: list[str] = []
+
+
+class Engine(_Model):
+    """Who spoke."""
+
+    kind: Literal["rules", "model"]
+    model: str | None = None
+    version: str
+
+
+class Usage(_Model):
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: dict[str, float] = {}
+
+
+class Resolution(_Model):
+    """The Error Resolution Summary: one typed object, of which every output is a view."""
+
+    schema_: Literal["kagent/1"] = Field(SCHEMA, alias="schema", serialization_alias="schema")
+    engine: Engine
+    reports: list[ReportView]
+    reformatted: str = ""
+    """The primary report with its call trace in canonical form."""
+    route: Literal["general", "deadlock"] = "general"
+    subsystem: Subsystem | None = None
+    summary: str = ""
+    """What happened, in a sentence or two (part 1)."""
+    explanation: str = ""
+    """What went wrong and why (part 4), as Markdown."""
+    fault: Fault | None = None
+    memory: MemoryFacts | None = None
+    deadlock: Deadlock | None = None
+    fixes: list[Fix] = []
+    findings: list[Finding] = []
+    evidence: list[Evidence] = []
+    missing: list[Missing] = []
+    actions: Actions = Actions()
+    unverified: list[str] = []
+    """Claims of a model that verification rejected, with the reason."""
+    notes: list[str] = []
+    """Fallbacks that were taken, in words."""
+    usage: Usage = Usage()
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+    @property
+    def primary(self) -> ReportView | None:
+        """The report that was analysed first."""
+        return next((r for r in self.reports if r.primary), None)

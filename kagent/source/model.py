@@ -1,0 +1,43 @@
+"""Pieces of source text, always with where they came from and whether anything was cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Excerpt", "FunctionSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """Lines ``[start, end]`` (1-based, inclusive) of a file."""
+
+    path: str
+    """Relative to the tree's root."""
+    start: int
+    end: int
+    text: str
+    revision: str | None = None
+    """Commit or tag it was read from; None for a plain tree."""
+    truncated: bool = False
+
+    @property
+    def origin(self) -> str:
+        """``path:start-end@revision``."""
+        where = f"{self.path}:{self.start}-{self.end}"
+        return f"{where}@{self.revision}" if self.revision else where
+
+    def numbered(self, mark: int | None = None) -> str:
+        """The text with line numbers; ``>`` before the line `mark`."""
+        rows = self.text.splitlines()
+        width = len(str(self.start + len(rows)))
+        return "\n".join(
+            f"{'>' if self.start + i == mark else ' '}{self.start + i:>{width}}  {row}".rstrip()
+            for i, row in enumerate(rows)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSource(Excerpt):
+    """A whole function definition."""
+
+    name: str = ""
