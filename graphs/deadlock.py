@@ -1,0 +1,9 @@
+"""The deadlock analyser, whatever the report is."""
+
+from __future__ import annotations
+
+from kagent import build_graph
+
+__all__ = ["graph"]
+
+graph = build_graph(route="deadlock")
