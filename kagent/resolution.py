@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "SCHEMA",
     "AccessKind",
     "Actions",
     "Culprit",
@@ -41,8 +40,6 @@ __all__ = [
     "evidence",
     "merge_evidence",
 ]
-
-SCHEMA = "kagent/1"
 
 EvidenceKind = Literal[
     "log", "frame", "source", "register", "code", "struct-member", "memory", "lock-edge", "commit"
@@ -152,7 +149,7 @@ class Subsystem(_Model):
 class Pointer(_Model):
     """The register through which the bad address was formed."""
 
-    register_: str = Field(alias="register", serialization_alias="register")
+    register_: str = Field(alias="register")
     value: int
     meaning: str
 
@@ -291,7 +288,9 @@ class Usage(_Model):
 class Resolution(_Model):
     """The Error Resolution Summary: one typed object, of which every output is a view."""
 
-    schema_: Literal["kagent/1"] = Field(SCHEMA, alias="schema", serialization_alias="schema")
+    schema_: Literal["kagent/1"] = Field(
+        default="kagent/1", validation_alias="schema", serialization_alias="schema"
+    )
     engine: Engine
     reports: list[ReportView]
     reformatted: str = ""
@@ -316,7 +315,7 @@ class Resolution(_Model):
     """Fallbacks that were taken, in words."""
     usage: Usage = Usage()
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
 
     @property
     def primary(self) -> ReportView | None:

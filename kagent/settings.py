@@ -21,29 +21,43 @@ class Settings(BaseSettings):
         env_prefix="KAGENT_", env_file=".env", extra="ignore", populate_by_name=True
     )
 
-    vmlinux: Path | None = Field(None, description="vmlinux with debug info of the crashed kernel.")
-    modules: Path | None = Field(None, description="Directory with .ko files (and their sources).")
-    kernel_src: str | None = Field(
-        None, description="Kernel source: PATH of a tree, or PATH@REV of a git repository."
+    vmlinux: Path | None = Field(
+        default=None, description="vmlinux with debug info of the crashed kernel."
     )
-    index: Path | None = Field(None, description="Commit index written by `kagent index build`.")
+    modules: Path | None = Field(
+        default=None, description="Directory with .ko files (and their sources)."
+    )
+    kernel_src: str | None = Field(
+        default=None, description="Kernel source: PATH of a tree, or PATH@REV of a git repository."
+    )
+    index: Path | None = Field(
+        default=None, description="Commit index written by `kagent index build`."
+    )
     allow_mismatch: bool = Field(
-        False, description="Use debug info of another build and label every line approximate."
+        default=False,
+        description="Use debug info of another build and label every line approximate.",
     )
 
     model: str | None = Field(
-        None, description="Chat model of an OpenAI-compatible endpoint; none: expert rules alone."
+        default=None,
+        description="Chat model of an OpenAI-compatible endpoint; none: expert rules alone.",
     )
     api_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("KAGENT_API_KEY", "OPENAI_API_KEY")
+        default=None, validation_alias=AliasChoices("KAGENT_API_KEY", "OPENAI_API_KEY")
     )
     base_url: str | None = Field(
-        None, validation_alias=AliasChoices("KAGENT_BASE_URL", "OPENAI_BASE_URL")
+        default=None, validation_alias=AliasChoices("KAGENT_BASE_URL", "OPENAI_BASE_URL")
     )
-    model_timeout: float = Field(120.0, gt=0, description="Seconds for one model call.")
-    model_retries: int = Field(2, ge=0, le=10)
-    max_model_calls: int = Field(12, ge=1, description="Model calls of one agent in one run.")
-    max_task_agents: int = Field(8, ge=1, description="Sub-agents of one deadlock analysis.")
+    model_timeout: float = Field(default=120.0, gt=0, description="Seconds for one model call.")
+    model_retries: int = Field(default=2, ge=0, le=10)
+    max_model_calls: int = Field(
+        default=12, ge=1, description="Model calls of one agent in one run."
+    )
+    max_task_agents: int = Field(
+        default=8, ge=1, description="Sub-agents of one deadlock analysis."
+    )
 
-    max_log_bytes: int = Field(64 * 1024 * 1024, gt=0, description="Larger logs are refused.")
-    fixes: int = Field(4, ge=1, le=50, description="How many candidate fixes to return.")
+    max_log_bytes: int = Field(
+        default=64 * 1024 * 1024, gt=0, description="Larger logs are refused."
+    )
+    fixes: int = Field(default=4, ge=1, le=50, description="How many candidate fixes to return.")

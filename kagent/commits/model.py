@@ -25,6 +25,12 @@ class Commit:
     diff: str = ""
     fixes: tuple[str, ...] = ()
     """Hashes that ``Fixes:`` tags name."""
+    trailers: tuple[tuple[str, str], ...] = ()
+    """``Key: value`` lines that close the message, in order."""
+    identifiers: tuple[str, ...] = ()
+    """Names on changed lines: functions called, struct members, macros, locks."""
+    truncated: bool = False
+    """True when the patch was longer than the index keeps; the lists then cover its start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,9 @@ class Report:
     repeats: int = 0
     """How many identical later reports were folded into this one."""
     fingerprint: str = ""
+    message: str = ""
+    """What the kernel said around the header in its own words, one line each: the text of a
+    WARN(), ``list_add corruption. ...``, ``index 8 is out of range for type ...``."""
 
     def trace(self, role: TraceRole) -> Trace | None:
         """The first stack of that role."""

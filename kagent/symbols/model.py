@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kagent.klog.model import Frame
 
-__all__ = ["Location", "Member", "Symbolized"]
+__all__ = ["Location", "Member", "Symbolized", "Variable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +48,20 @@ class Member:
     """Of the member from the start of `struct`, in bytes."""
     size: int
     type_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A parameter or local variable in scope at a frame."""
+
+    name: str
+    type_name: str
+    """As C spells it: ``const struct fan_curve *``."""
+    function: str
+    """The function that declares it; an inlined one has its own."""
+    depth: int = 0
+    """Link of the inline chain it belongs to: 0 is the innermost function."""
+    value: int | None = None
+    """What it held, computed from the printed registers; None when they do not tell."""
+    address: int | None = None
+    """Where it lies in memory, when DWARF puts it there rather than in a register."""

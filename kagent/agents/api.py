@@ -1,0 +1,98 @@
+"""The graph as a function: text in, `Resolution` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from kagent.agents.graph import build_graph
+from kagent.agents.state import InputState
+from kagent.agents.toolbox import check_settings
+from kagent.errors import InputError, NoReportError
+from kagent.resolution import Resolution
+from kagent.settings import Settings
+
+__all__ = ["Progress", "aanalyze", "analyze", "build_graph"]
+
+Progress = Callable[[str, str], None]
+"""Called when a node starts, with its name and what it does."""
+
+_DOES = {
+    "reformat": "reading the log",
+    "classify": "routing the first cause",
+    "general_analyzer": "decoding frames and the faulting instruction",
+    "tools": "looking up source and commits",
+    "split_tasks": "collecting the tasks' stacks",
+    "task_analyzer": "reading one task's locks",
+    "wait_graph": "who waits for whom",
+    "deadlock_synthesis": "explaining the wait",
+    "deadlock_tools": "looking up source and commits",
+    "verify": "checking every claim against the evidence",
+    "synthesizer": "writing the resolution",
+}
+
+_STREAM: Sequence[Literal["tasks", "values"]] = ("tasks", "values")
+
+
+def analyze(
+    log: str | Path, *, settings: Settings | None = None, progress: Progress | None = None
+) -> Resolution:
+    """Analyse the kernel reports in a text, or in the file a `Path` names.
+
+    Raises:
+        NoReportError: the text holds no kernel report.
+        InputError: a path of the settings cannot be right, or the log is too large.
+        KagentError: something that was asked for is missing or damaged.
+    """
+    settings = settings or Settings()
+    check_settings(settings)
+    last: Mapping[str, Any] = {}
+    parts = build_graph().stream(_input(log), context=settings, stream_mode=_STREAM)
+    for mode, part in parts:
+        last = _follow(str(mode), part, last, progress)
+    return _resolution(last)
+
+
+async def aanalyze(
+    log: str | Path, *, settings: Settings | None = None, progress: Progress | None = None
+) -> Resolution:
+    """`analyze` for asynchronous callers; the nodes run in worker threads."""
+    settings = settings or Settings()
+    check_settings(settings)
+    last: Mapping[str, Any] = {}
+    parts = build_graph().astream(_input(log), context=settings, stream_mode=_STREAM)
+    async for mode, part in parts:
+        last = _follow(str(mode), part, last, progress)
+    return _resolution(last)
+
+
+def _input(log: str | Path) -> InputState:
+    if isinstance(log, str):
+        return {"log": log, "messages": []}
+    try:
+        return {"log": log.read_bytes().decode("utf-8", "replace"), "messages": []}
+    except OSError as error:
+        raise InputError(f"cannot read {log}: {error.strerror}") from error
+
+
+def _follow(
+    mode: str, part: Any, last: Mapping[str, Any], progress: Progress | None
+) -> Mapping[str, Any]:
+    """Report a task's start; keep the newest state."""
+    if mode == "values":
+        return dict(part)
+    if progress is not None and "input" in part:
+        progress(part["name"], _DOES.get(part["name"], ""))
+    return last
+
+
+def _resolution(state: Mapping[str, Any]) -> Resolution:
+    found = state.get("resolution")
+    if found is None:
+        raise NoReportError(
+            "no kernel report was found in the input",
+            hint="give it the console log from its first BUG:, WARNING:, INFO: or Oops line on",
+        )
+    assert isinstance(found, Resolution)
+    return found

@@ -1,0 +1,105 @@
+"""The rules' part of an analysis, in the three steps an analyser takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kagent.agents.state import State
+from kagent.agents.toolbox import Toolbox, open_toolbox
+from kagent.diagnosis import (
+    crash_query,
+    decode_fault,
+    explain,
+    frames_of,
+    functions_to_read,
+    memory_facts,
+    subsystem,
+)
+from kagent.errors import MismatchError
+from kagent.klog.model import KernelLog, Report
+from kagent.settings import Settings
+from kagent.symbols.model import Symbolized
+
+__all__ = ["conclude", "decode", "look", "primary_report", "symbolize"]
+
+Step = tuple[dict[str, Any], dict[str, Any] | None]
+
+
+def primary_report(state: State) -> Report:
+    """The report under analysis."""
+    return state["kernel_log"].reports[state["primary"]]
+
+
+def look(state: State, settings: Settings) -> Step:
+    """Symbolise every frame of the log; ask for the source of the primary report's functions."""
+    report = primary_report(state)
+    with open_toolbox(settings, report.context.kernel) as box:
+        known = state.get("symbolized")
+        if known is None:
+            known, notes = symbolize(state["kernel_log"], box)
+        else:
+            notes = []
+        facts: dict[str, Any] = {
+            "symbolized": known,
+            "notes": [*box.notes, *notes],
+            "subsystem": subsystem(report, known, box.tree) or state.get("subsystem"),
+        }
+        names = functions_to_read(report, known) if box.source else []
+    return facts, {"functions": names} if names else None
+
+
+def decode(state: State, settings: Settings) -> Step:
+    """Decode the faulting instruction and the object; ask for commits that may fix it."""
+    report, known = primary_report(state), state["symbolized"]
+    facts: dict[str, Any] = {}
+    with open_toolbox(settings, report.context.kernel) as box:
+        fault = decode_fault(report, known, types=box.symbolizer, source=box.source)
+        memory = memory_facts(report, known)
+        searchable = box.index is not None
+    for key, result in (("fault", fault), ("memory", memory)):
+        if result is not None:
+            facts[key] = getattr(result, key)
+            facts["evidence"] = [*facts.get("evidence", []), *result.evidence]
+            facts["findings"] = [*facts.get("findings", []), *result.findings]
+    if not searchable:
+        return facts, None
+    query = crash_query(
+        report, known, facts.get("fault"), state.get("deadlock"), facts.get("memory")
+    )
+    return facts, {
+        "question": query.text or query.title,
+        "functions": list(query.functions),
+        "files": list(query.files),
+        "identifiers": list(query.identifiers),
+    }
+
+
+def conclude(state: State, _settings: Settings) -> dict[str, Any]:
+    """What the rules make of it all."""
+    told = explain(
+        state["kernel_log"],
+        state["primary"],
+        state.get("symbolized", []),
+        fault=state.get("fault"),
+        memory=state.get("memory"),
+        deadlock=state.get("deadlock"),
+    )
+    return {
+        "summary": told.summary,
+        "explanation": told.explanation,
+        "findings": list(told.findings),
+        "evidence": list(told.evidence),
+    }
+
+
+def symbolize(log: KernelLog, box: Toolbox) -> tuple[list[Symbolized], list[str]]:
+    """Source lines for every frame of the log, in one pass; what could not be used, in words."""
+    frames = frames_of(log)
+    try:
+        found = box.symbolizer.symbolize(frames)
+    except MismatchError as error:
+        note = f"debug info was refused: {error}" + (f" ({error.hint})" if error.hint else "")
+        return [Symbolized(frame, note="debug info is of another build") for frame in frames], [
+            note
+        ]
+    return found, [f"debug info: {reason}" for reason in box.symbolizer.mismatches]

@@ -1,0 +1,134 @@
+"""The deadlock analyser: one sub-agent per task, a wait-for graph, and what it means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from langgraph.runtime import Runtime
+from langgraph.types import Command, Send
+
+from kagent.agents.analyst import Analyst
+from kagent.agents.case import conclude, decode, look, primary_report, symbolize
+from kagent.agents.facts import decoded_frames, ledger_facts
+from kagent.agents.model import chat_model, facts_message, structured
+from kagent.agents.node import node
+from kagent.agents.prompts import load_prompt
+from kagent.agents.state import State, TaskInput, TaskNotes
+from kagent.agents.toolbox import open_toolbox
+from kagent.agents.verify import Checker, check_claims
+from kagent.diagnosis import TaskLocks, analyse_task, build_wait_graph, fold_tasks, tasks_of
+from kagent.errors import ModelError
+from kagent.klog.model import TaskState
+from kagent.settings import Settings
+
+__all__ = ["deadlock_synthesis", "split_tasks", "task_analyzer", "wait_graph"]
+
+_ANALYST = Analyst("deadlock_synthesis", "deadlock_tools", look, decode, conclude)
+
+
+@node
+def split_tasks(
+    state: State, runtime: Runtime[Settings]
+) -> Command[Literal["task_analyzer", "wait_graph"]]:
+    """Symbolise once for all, then one sub-agent per group of tasks with the same stack."""
+    settings, log = runtime.context, state["kernel_log"]
+    with open_toolbox(settings, primary_report(state).context.kernel) as box:
+        known, notes = symbolize(log, box)
+    groups = fold_tasks(tasks_of(log), settings.max_task_agents)
+    tasks = sum(len(group.tasks) for group in groups)
+    stacks = sum(len(group.stacks) for group in groups)
+    if tasks > len(groups):
+        notes.append(
+            f"{tasks} tasks with {stacks} distinct stacks, read by {len(groups)} sub-agents"
+        )
+    update = {"symbolized": known, "notes": notes}
+    if not groups:
+        return Command(goto="wait_graph", update=update)
+    shared = {key: state[key] for key in ("kernel_log", "primary")}
+    sends = [
+        Send("task_analyzer", {**shared, "symbolized": known, "group": group}) for group in groups
+    ]
+    return Command(goto=sends, update=update)
+
+
+@node
+def task_analyzer(state: TaskInput, runtime: Runtime[Settings]) -> dict[str, Any]:
+    """What each task of a group waits for and holds; with a model, what else its stack tells."""
+    settings, group = runtime.context, state["group"]
+    locks: list[TaskLocks] = []
+    with open_toolbox(settings, primary_report(state).context.kernel) as box:
+        for stack in group.stacks:
+            first = analyse_task(
+                stack[0], state["symbolized"], source=box.source, types=box.symbolizer
+            )
+            locks += [first, *(_alike(first, task) for task in stack[1:])]
+    update: dict[str, Any] = {
+        "task_locks": locks,
+        "evidence": [item for entry in locks for item in entry.evidence],
+    }
+    if settings.model:
+        update |= _ask(state, settings, locks)
+    return update
+
+
+def _alike(first: TaskLocks, task: TaskState) -> TaskLocks:
+    """Another task with the same stack: the same locks under its own name."""
+    return replace(
+        first,
+        comm=task.comm,
+        pid=task.pid,
+        state=task.state,
+        cpu=task.cpu,
+        running=task.running,
+        owner=task.owner,
+        blocked_seconds=task.blocked_seconds,
+    )
+
+
+def _ask(state: TaskInput, settings: Settings, locks: list[TaskLocks]) -> dict[str, Any]:
+    """One model call about this group's own stacks; only what its evidence carries is kept."""
+    model = chat_model(settings)
+    assert model is not None
+    ledger = [item for entry in locks for item in entry.evidence]
+    facts = {
+        "tasks": [f"{task.comm}/{task.pid}" for task in state["group"].tasks[:50]],
+        "stacks": [
+            decoded_frames(([task.pc] if task.pc else []) + list(task.frames), state["symbolized"])
+            for task in (stack[0] for stack in state["group"].stacks[:8])
+        ],
+        "evidence": ledger_facts(ledger),
+    }
+    try:
+        notes, usage = structured(
+            model, load_prompt("task_analyzer"), [facts_message(facts)], TaskNotes
+        )
+    except ModelError as error:
+        return {"notes": [f"a task's sub-agent had no model: {error}"]}
+    lines = [(link.file, link.line) for item in state["symbolized"] for link in item.chain]
+    findings, rejected = check_claims(
+        notes.claims, Checker(ledger, lines), f"model:{settings.model}"
+    )
+    return {"findings": findings, "unverified": rejected, "usage": usage, "model": settings.model}
+
+
+@node
+def wait_graph(state: State, _runtime: Runtime[Settings]) -> dict[str, Any]:
+    """Join the tasks' locks into a graph; its verdict is the rules' and stands."""
+    result = build_wait_graph(
+        state.get("task_locks", []), state["kernel_log"], state.get("symbolized", [])
+    )
+    return {
+        "deadlock": result.deadlock,
+        "evidence": list(result.evidence),
+        "findings": list(result.findings),
+    }
+
+
+@node
+def deadlock_synthesis(
+    state: State, runtime: Runtime[Settings]
+) -> Command[Literal["deadlock_tools", "verify"]]:
+    """Explain the graph, with source and commits at hand."""
+    step: Command[Any] = _ANALYST.visit(state, runtime.context)
+    return step

@@ -1,0 +1,138 @@
+"""First node: find the log, parse it, and bring its call traces into canonical form."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.runtime import Runtime
+from langgraph.types import Command, Overwrite
+from pydantic import BaseModel, Field
+
+from kagent.agents.model import chat_model, facts_message, structured
+from kagent.agents.node import node
+from kagent.agents.prompts import load_prompt
+from kagent.agents.state import State
+from kagent.errors import InputError, ModelError
+from kagent.klog import KernelLog, parse_log
+from kagent.klog import reformat as canonical
+from kagent.resolution import Usage
+from kagent.settings import Settings
+
+__all__ = ["NO_REPORT", "reformat"]
+
+NO_REPORT = (
+    "No kernel report was found in this text. Paste the log from its first BUG:, WARNING:, INFO: "
+    "or Oops line to the end of the call trace, as the console printed it."
+)
+_MAX_DAMAGED = 40_000  # characters a model is asked to repair
+_NOISE = re.compile(r"[^0-9a-z_+./]")
+
+
+class Restored(BaseModel):
+    """A model's attempt to restore a damaged report."""
+
+    report: str = Field(max_length=20_000)
+
+
+@node
+def reformat(state: State, runtime: Runtime[Settings]) -> Command[Literal["classify", "__end__"]]:
+    """Start a new case; end at once when the text holds no kernel report.
+
+    Raises:
+        InputError: the log is larger than ``max_log_bytes``.
+    """
+    settings = runtime.context
+    text = _newest_log(state)
+    if len(text) > settings.max_log_bytes:
+        raise InputError(
+            f"the log has {len(text):,} characters; at most {settings.max_log_bytes:,} are read",
+            hint="cut it around the report, or raise KAGENT_MAX_LOG_BYTES",
+        )
+    log, usage = parse_log(text), Usage()
+    notes: list[str] = []
+    if not log.reports and settings.model and text.strip():
+        text, log, notes, usage = _restore(text, settings)
+    if log.primary is None:
+        return Command(
+            goto="__end__", update={"messages": [AIMessage(NO_REPORT)], "log": "", "usage": usage}
+        )
+    start, end = log.reports[log.primary].span
+    excerpt = text.encode("utf-8", "replace")[start:end].decode("utf-8", "replace")
+    # A thread may have analysed another log before: nothing of it may leak into this case.
+    return Command(
+        goto="classify",
+        update={
+            "log": text,
+            "kernel_log": log,
+            "primary": log.primary,
+            "reformatted": canonical(excerpt),
+            "notes": Overwrite(notes),
+            "usage": Overwrite(usage),
+            "model": "",
+            **{key: Overwrite([]) for key in _COLLECTED},
+            **dict.fromkeys(_DERIVED),
+        },
+    )
+
+
+_COLLECTED = ("functions", "hits", "task_locks", "evidence", "findings", "unverified", "scratch")
+_DERIVED = (
+    "symbolized",
+    "subsystem",
+    "fault",
+    "memory",
+    "deadlock",
+    "draft",
+    "stage",
+    "resolution",
+)
+
+
+def _newest_log(state: State) -> str:
+    """The chat's last human message if there is one to answer, else the ``log`` key."""
+    messages = state.get("messages") or []
+    spoken = str(messages[-1].text) if messages and isinstance(messages[-1], HumanMessage) else ""
+    given = state.get("log") or ""
+    if spoken and given and not parse_log(spoken).reports:
+        return given
+    return spoken or given
+
+
+def _restore(text: str, settings: Settings) -> tuple[str, KernelLog, list[str], Usage]:
+    """Let the model repair a text in which the parser sees nothing; keep only what was there."""
+    model = chat_model(settings)
+    unread = parse_log("")
+    if model is None:
+        return text, unread, [], Usage()
+    damaged = text[:_MAX_DAMAGED]
+    try:
+        restored, usage = structured(
+            model, load_prompt("reformat"), [facts_message({"text": damaged})], Restored
+        )
+    except ModelError as error:
+        return text, unread, [f"the model could not restore the text: {error}"], Usage(calls=1)
+    log = parse_log(restored.report)
+    invented = sorted(
+        _symbols(log) - {s for s in _symbols(log) if _NOISE.sub("", s) in _plain(damaged)}
+    )
+    if invented:
+        note = f"the model's restored text was refused: it adds {', '.join(invented[:3])}"
+        return text, unread, [note], usage
+    note = f"the text was damaged; {settings.model} restored it before it was read"
+    return restored.report, log, [note], usage
+
+
+def _plain(text: str) -> str:
+    return _NOISE.sub("", text.lower())
+
+
+def _symbols(log: KernelLog) -> set[str]:
+    """Every ``symbol+0xoff/0xsize`` of the log's reports, in lower case."""
+    return {
+        f"{f.symbol}+{f.offset:#x}/{f.size:#x}".lower()
+        for report in log.reports
+        for _, f in report.all_frames()
+        if f.offset is not None and f.size is not None
+    }

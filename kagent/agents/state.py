@@ -1,0 +1,161 @@
+"""The graph's state: what flows from node to node."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from langchain_core.messages import AnyMessage
+from langgraph.graph import MessagesState
+from langgraph.graph.message import add_messages
+from pydantic import BaseModel, Field
+
+from kagent.commits.model import Hit
+from kagent.diagnosis import TaskGroup, TaskLocks
+from kagent.klog.model import KernelLog
+from kagent.resolution import (
+    Deadlock,
+    Evidence,
+    Fault,
+    Finding,
+    MemoryFacts,
+    Resolution,
+    Subsystem,
+    Usage,
+    merge_evidence,
+)
+from kagent.source.model import FunctionSource
+from kagent.symbols.model import Symbolized
+
+__all__ = [
+    "Claim",
+    "Draft",
+    "FixOpinion",
+    "InputState",
+    "OutputState",
+    "Route",
+    "Stage",
+    "State",
+    "TaskInput",
+    "TaskNotes",
+    "add_usage",
+]
+
+_T = TypeVar("_T")
+Route = Literal["general", "deadlock"]
+Stage = Literal["source", "commits", "model"]
+"""What an analyser does at its next visit."""
+
+
+Advice = Annotated[str, Field(max_length=600)]
+
+
+class Claim(BaseModel):
+    """One statement of a model, with the evidence ids it cites."""
+
+    claim: str = Field(max_length=1000)
+    confidence: float = Field(ge=0, le=1)
+    evidence: list[str] = Field(default=[], max_length=20)
+
+
+class FixOpinion(BaseModel):
+    """What a model thinks of one of the commits it was shown."""
+
+    hash: str = Field(max_length=64)
+    why: str = Field(max_length=1000)
+
+
+class Draft(BaseModel):
+    """A model's answer, before verification."""
+
+    summary: str = Field(default="", max_length=1000)
+    explanation: str = Field(default="", max_length=6000)
+    claims: list[Claim] = Field(default=[], max_length=12)
+    fixes: list[FixOpinion] = Field(default=[], max_length=4)
+    fix: list[Advice] = Field(default=[], max_length=6)
+    verify: list[Advice] = Field(default=[], max_length=6)
+    mitigate: list[Advice] = Field(default=[], max_length=6)
+
+
+class TaskNotes(BaseModel):
+    """What a model says about one task's stack, before verification."""
+
+    claims: list[Claim] = Field(default=[], max_length=4)
+
+
+def add_usage(left: Usage | None, right: Usage | None) -> Usage:
+    """Reducer: sum calls, tokens and seconds per node."""
+    left, right = left or Usage(), right or Usage()
+    seconds = dict(left.seconds)
+    for node, value in right.seconds.items():
+        seconds[node] = round(seconds.get(node, 0.0) + value, 4)
+    return Usage(
+        calls=left.calls + right.calls,
+        tokens_in=left.tokens_in + right.tokens_in,
+        tokens_out=left.tokens_out + right.tokens_out,
+        seconds=seconds,
+    )
+
+
+def _union(left: list[_T] | None, right: list[_T] | None) -> list[_T]:
+    """Reducer: append what is not there yet."""
+    merged = list(left or [])
+    for item in right or []:
+        if item not in merged:
+            merged.append(item)
+    return merged
+
+
+def _latest(_left: str, right: str) -> str:
+    """Reducer: parallel sub-agents may all say which model spoke."""
+    return right
+
+
+class InputState(MessagesState, total=False):
+    """A log, or a chat whose last message is one."""
+
+    log: str
+
+
+class OutputState(MessagesState, total=False):
+    """The resolution, and the same as a chat message."""
+
+    resolution: Resolution
+
+
+class State(MessagesState, total=False):
+    """Everything known about the case. Facts are appended, never taken back."""
+
+    log: str
+    kernel_log: KernelLog
+    primary: int
+    reformatted: str
+    route: Route
+    route_reason: str
+    subsystem: Subsystem | None
+    symbolized: list[Symbolized]
+    functions: Annotated[list[FunctionSource], _union]
+    hits: Annotated[list[Hit], _union]
+    fault: Fault | None
+    memory: MemoryFacts | None
+    deadlock: Deadlock | None
+    task_groups: list[TaskGroup]
+    task_locks: Annotated[list[TaskLocks], _union]
+    evidence: Annotated[list[Evidence], merge_evidence]
+    findings: Annotated[list[Finding], _union]
+    summary: str
+    explanation: str
+    draft: Draft | None
+    unverified: Annotated[list[str], _union]
+    notes: Annotated[list[str], _union]
+    model: Annotated[str, _latest]
+    """The model that spoke; empty while only the rules did."""
+    usage: Annotated[Usage, add_usage]
+    stage: Stage | None
+    scratch: Annotated[list[AnyMessage], add_messages]
+    resolution: Resolution
+
+
+class TaskInput(State, total=False):
+    """What one task's sub-agent gets to see."""
+
+    group: TaskGroup

@@ -1,0 +1,135 @@
+"""What one run may look things up in, opened from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kagent.errors import InputError, KagentError, MissingDataError
+from kagent.resolution import FixStatus
+from kagent.settings import Settings
+
+if TYPE_CHECKING:
+    from kagent.commits import CommitIndex
+    from kagent.source import SourceTree
+    from kagent.source.union import SourceUnion
+    from kagent.symbols import Symbolizer
+
+__all__ = ["Toolbox", "check_settings", "fix_statuses", "open_toolbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """Open resources; None where the user gave nothing."""
+
+    symbolizer: Symbolizer
+    tree: SourceTree | None = None
+    """The kernel's source."""
+    source: SourceUnion | None = None
+    """The same, and the sources that lie beside the modules."""
+    index: CommitIndex | None = None
+    notes: tuple[str, ...] = ()
+    """Choices and fallbacks, in words."""
+
+
+def check_settings(settings: Settings) -> None:
+    """Fail early on what cannot be right, before anything is computed.
+
+    Raises:
+        InputError: a path does not exist or is of the wrong kind.
+        KagentError: the debug info, source tree or index cannot be used.
+    """
+    if settings.vmlinux and not settings.vmlinux.exists():
+        raise InputError(f"--vmlinux {settings.vmlinux}: no such file")
+    if settings.modules and not settings.modules.is_dir():
+        raise InputError(f"--modules {settings.modules}: no such directory")
+    if settings.index and not settings.index.is_dir():
+        raise InputError(
+            f"--index {settings.index}: no such directory", hint="kagent index build REPO -o DIR"
+        )
+    with open_toolbox(settings, None):
+        pass
+
+
+@contextmanager
+def open_toolbox(settings: Settings, release: str | None) -> Iterator[Toolbox]:
+    """Everything the settings name, for a kernel of that release.
+
+    Opening again is cheap: the rooms below keep what they parsed, keyed by the files' content.
+    """
+    from kagent.source import SourceTree
+    from kagent.source.union import SourceUnion
+    from kagent.symbols import Symbolizer
+
+    tree, notes = _kernel_tree(settings.kernel_src, release)
+    trees = [tree] if tree else []
+    if settings.modules:
+        trees.append(SourceTree.open(settings.modules))
+    with Symbolizer.open(
+        settings.vmlinux,
+        settings.modules,
+        release=release,
+        allow_mismatch=settings.allow_mismatch,
+    ) as symbolizer:
+        yield Toolbox(
+            symbolizer=symbolizer,
+            tree=tree,
+            source=SourceUnion(trees) if trees else None,
+            index=_index(settings),
+            notes=notes,
+        )
+
+
+def fix_statuses(
+    settings: Settings, hashes: Sequence[str], release: str | None
+) -> dict[str, FixStatus]:
+    """Where each commit has landed, as far as the repository given as source shows."""
+    if not settings.kernel_src or not hashes:
+        return {}
+    from kagent.commits.fix_status import fix_status
+
+    repository = Path(settings.kernel_src.rpartition("@")[0] or settings.kernel_src)
+    found: dict[str, FixStatus] = {}
+    for commit in hashes:
+        try:
+            status = fix_status(repository, commit, release)
+        except KagentError:
+            return found  # a plain tree, or a repository without that history, shows nothing
+        if status is not None:
+            found[commit] = FixStatus(upstream_tag=status.first_tag, in_kernel=status.in_release)
+    return found
+
+
+def _kernel_tree(
+    spec: str | None, release: str | None
+) -> tuple[SourceTree | None, tuple[str, ...]]:
+    """The tree a spec names; a repository without a revision is read at the crash's own tag."""
+    if not spec:
+        return None, ()
+    from kagent.source import SourceTree
+
+    if release and Path(spec).is_dir():
+        try:
+            tree = SourceTree.for_release(spec, release)
+            return tree, (f"source: {tree.note}",)
+        except MissingDataError as error:
+            return SourceTree.open(spec), (f"source: {error}; the work tree was read instead",)
+    return SourceTree.open(spec), ()
+
+
+def _index(settings: Settings) -> CommitIndex | None:
+    if settings.index is None:
+        return None
+    stamp = max((f.stat().st_mtime_ns for f in settings.index.iterdir()), default=0)
+    return _open_index(settings.index, stamp)
+
+
+@lru_cache(maxsize=4)
+def _open_index(directory: Path, _stamp: int) -> CommitIndex:
+    from kagent.commits import CommitIndex
+
+    return CommitIndex.open(directory)

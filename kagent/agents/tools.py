@@ -1,0 +1,157 @@
+"""The tools of the analyser agents. Rules and models call the very same ones.
+
+Each returns a `Command` that files what was found in the graph's state (source, commits,
+evidence) and answers the caller with a bounded text. All are read-only and confined.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool, tool
+from langgraph.prebuilt import ToolRuntime
+from langgraph.types import Command
+
+from kagent.agents.state import State
+from kagent.agents.toolbox import open_toolbox
+from kagent.commits.model import CrashQuery, Hit
+from kagent.errors import KagentError
+from kagent.resolution import Evidence, evidence
+from kagent.settings import Settings
+from kagent.source.model import Excerpt
+from kagent.text import clip
+
+__all__ = ["TOOLS", "commit_evidence", "source_evidence"]
+
+_MAX_NAMES = 40
+_MAX_EXCERPT = 6_000
+_MAX_ANSWER = 24_000
+_MAX_MESSAGE = 2_000
+
+Runtime = ToolRuntime[Settings, State]
+
+
+@tool
+def lookup_source(functions: list[str], runtime: Runtime) -> Command[Any]:
+    """Fetch the definitions of kernel functions at the crash's own version.
+
+    Args:
+        functions: Function names as they stand in the call trace, at most 40.
+        runtime: Injected.
+    """
+    with open_toolbox(runtime.context, _release(runtime)) as box:
+        if box.source is None:
+            return _answer(runtime, "No kernel source was given for this run.")
+        files = {
+            link.function: link.file
+            for item in runtime.state.get("symbolized", [])
+            for link in item.chain
+        }
+        found = box.source.lookup(functions[:_MAX_NAMES], files)
+    sources = [best[0] for best in found.values() if best]
+    items = [source_evidence(source) for source in sources]
+    missing = [name for name in functions[:_MAX_NAMES] if not found.get(name)]
+    text = _numbered(sources, items)
+    if missing:
+        text += f"\n\nNot found: {', '.join(missing)}"
+    return _answer(runtime, text, functions=sources, evidence=items)
+
+
+@tool
+def read_source(path: str, start: int, end: int, runtime: Runtime) -> Command[Any]:
+    """Read lines of a file of the kernel source tree.
+
+    Args:
+        path: File relative to the root of the tree, such as mm/rmap.c.
+        start: First line, counted from 1.
+        end: Last line, included.
+        runtime: Injected.
+    """
+    with open_toolbox(runtime.context, _release(runtime)) as box:
+        if box.source is None:
+            return _answer(runtime, "No kernel source was given for this run.")
+        try:
+            excerpt = box.source.read_lines(path, start, end)
+        except KagentError as error:
+            return _answer(runtime, f"Cannot read {path}: {error}")
+    item = source_evidence(excerpt)
+    return _answer(runtime, _numbered([excerpt], [item]), evidence=[item])
+
+
+@tool
+def search_commits(
+    question: str,
+    runtime: Runtime,
+    functions: list[str] | None = None,
+    files: list[str] | None = None,
+    identifiers: list[str] | None = None,
+) -> Command[Any]:
+    """Find commits that may fix the crash in the index of the git history.
+
+    Args:
+        question: What goes wrong, in a sentence, with the words a fix would use.
+        runtime: Injected.
+        functions: Functions of the call trace, innermost first.
+        files: Source files involved.
+        identifiers: Struct, member or lock names involved.
+    """
+    settings, state = runtime.context, runtime.state
+    with open_toolbox(settings, _release(runtime)) as box:
+        if box.index is None:
+            return _answer(runtime, "No commit index was given for this run.")
+        log, primary = state["kernel_log"], state["primary"]
+        report = log.reports[primary]
+        query = CrashQuery(
+            title=report.title,
+            text=question,
+            functions=tuple(functions or ()),
+            files=tuple(files or ()),
+            identifiers=tuple(identifiers or ()),
+            release=report.context.kernel,
+        )
+        hits = box.index.search_crash(query, k=settings.fixes)
+    items = [commit_evidence(hit) for hit in hits]
+    rows = [
+        f"[{item.id}] {item.content}\nWhy it is here: {'; '.join(hit.why) or 'similar words'}"
+        for item, hit in zip(items, hits, strict=True)
+    ]
+    return _answer(runtime, "\n\n".join(rows) or "Nothing found.", hits=hits, evidence=items)
+
+
+TOOLS: list[BaseTool] = [lookup_source, read_source, search_commits]
+
+
+def source_evidence(excerpt: Excerpt) -> Evidence:
+    """Evidence that quotes an excerpt."""
+    return evidence("source", clip(excerpt.text, _MAX_EXCERPT)[0], excerpt.origin)
+
+
+def commit_evidence(hit: Hit) -> Evidence:
+    """Evidence that quotes a commit's subject and message."""
+    message = clip(hit.message, _MAX_MESSAGE)[0]
+    return evidence(
+        "commit", f"{hit.hash} {hit.subject}\n\n{message}".strip(), f"commit {hit.hash}"
+    )
+
+
+def _release(runtime: Runtime) -> str | None:
+    state = runtime.state
+    return state["kernel_log"].reports[state["primary"]].context.kernel
+
+
+def _numbered(excerpts: list[Any], items: list[Evidence]) -> str:
+    rows = [
+        f"[{item.id}] {excerpt.origin}{' (truncated)' if excerpt.truncated else ''}\n"
+        f"{clip(excerpt.numbered(), _MAX_EXCERPT)[0]}"
+        for excerpt, item in zip(excerpts, items, strict=True)
+    ]
+    return "\n\n".join(rows) or "Nothing found."
+
+
+def _answer(runtime: Runtime, text: str, **update: Any) -> Command[Any]:
+    body, cut = clip(text, _MAX_ANSWER)
+    if cut:
+        body += "\n[truncated]"
+    message = ToolMessage(body, tool_call_id=runtime.tool_call_id or "")
+    return Command(update={"scratch": [message], **update})

@@ -1,0 +1,143 @@
+"""``kagent analyze``: a log in, the Error Resolution Summary out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kagent.cli.options import Log, MaxLogBytes, make_settings
+from kagent.cli.output import check_output, pick_format, write_resolution
+from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log
+
+__all__ = ["Progress", "analyze", "progress"]
+
+Progress = Callable[[str, str], None]
+"""Called with a node's name and what it does."""
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Progress | None]:
+    """A status line on standard error for as long as the block runs; None without a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from kagent.text import strip_control
+
+    with Console(stderr=True).status(Text("starting")) as status:
+
+        def show(node: str, detail: str) -> None:
+            words = f"{node.replace('_', ' ')}: {detail}" if detail else node.replace("_", " ")
+            status.update(Text(" ".join(strip_control(words).split()), overflow="ellipsis"))
+
+        yield show
+
+
+def analyze(
+    log: Log = "-",
+    vmlinux: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="vmlinux with debug info.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    modules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", exists=True, help="Where .ko files are.", rich_help_panel="Data"
+        ),
+    ] = None,
+    kernel_src: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH[@REV]",
+            help="Kernel source: a tree, or a git repository at a revision.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Commit index to search for fixes.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    allow_mismatch: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-mismatch",
+            help="Use debug info of another build; lines become approximate.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Chat model; none: expert rules alone.", rich_help_panel="Model"
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="OpenAI-compatible endpoint; its key is read from KAGENT_API_KEY.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON (kagent/1).", rich_help_panel="Output")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown.", rich_help_panel="Output")
+    ] = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="Print a self-contained page.", rich_help_panel="Output")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write there; .json, .md and .html choose the format.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Show no progress.", rich_help_panel="Output")
+    ] = False,
+    max_log_bytes: MaxLogBytes = DEFAULT_MAX_BYTES,
+) -> None:
+    """Explain a kernel log: what crashed, where, why, and which commit fixes it."""
+    form = pick_format(json=json, markdown=markdown, html=html, output=output)
+    check_output(output)
+    text = read_log(log, max_bytes=max_log_bytes)
+    settings = make_settings(
+        vmlinux=vmlinux,
+        modules=modules,
+        kernel_src=kernel_src,
+        index=index,
+        allow_mismatch=allow_mismatch,
+        model=model,
+        base_url=base_url,
+        max_log_bytes=max_log_bytes,
+    )
+    with progress(quiet=quiet) as show:
+        from kagent.agents.api import analyze as run
+
+        resolution = run(text, settings=settings, progress=show)
+    write_resolution(resolution, form, output)

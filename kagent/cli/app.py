@@ -1,0 +1,141 @@
+"""The program ``kagent``: its commands, its exit codes, and how it reports errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kagent import __version__
+from kagent.cli.analyze import analyze
+from kagent.cli.demo import demo
+from kagent.cli.inspect import parse, reformat
+from kagent.cli.output import emit, show_error
+from kagent.cli.serve import mcp
+from kagent.errors import KagentError
+
+__all__ = ["app", "main"]
+
+_ABOUT = """\
+Turn a Linux kernel log into an Error Resolution Summary: what happened, the exact line and \
+member, why, which commit fixes it, and what to do. Works offline, with or without a language model.
+"""
+_EPILOG = """\
+[bold]Examples[/]
+
+kagent demo --keep case
+
+kagent analyze case/console.log --modules case/modules --kernel-src case/tidelink --index case/index
+
+dmesg | kagent analyze
+
+[bold]Exit codes[/]
+
+0 analysed · 1 no kernel report found · 2 bad usage or input · 3 something needed is missing or \
+corrupt
+"""
+_PACKAGES = ("langgraph", "langchain", "drgn", "faiss-cpu", "pydantic", "typer")
+
+
+class _Commands(TyperGroup):
+    """Imports the room of ``index`` only when that command is listed or run."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        at = names.index("mcp")
+        return [*names[:at], "index", *names[at:]]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name == "index":
+            from kagent.cli.index import app as index
+
+            command = typer.main.get_group(index)
+            command.name = "index"
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+app = typer.Typer(
+    name="kagent",
+    cls=_Commands,
+    help=_ABOUT,
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(f"kagent {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def version() -> None:
+    """Print the versions of kagent, Python and the libraries that matter in a bug report."""
+    import platform
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    rows = {"kagent": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            rows[name] = installed(name)
+        except PackageNotFoundError:
+            rows[name] = "not installed"
+    emit("".join(f"{name:<10} {number}\n" for name, number in rows.items()))
+
+
+def _examples(*lines: str) -> str:
+    return "\n\n".join(("[bold]Examples[/]", *lines))
+
+
+# Every example runs as it stands where `kagent demo --keep case` ran before; a test does that.
+app.command(
+    epilog=_examples(
+        "kagent analyze case/console.log --modules case/modules --kernel-src case/tidelink",
+        "kagent analyze case/console.log --index case/index -o case/crash.html",
+        "kagent analyze --json < case/console.log",
+    )
+)(analyze)
+app.command(
+    epilog=_examples("kagent parse case/console.log", "kagent parse --json case/console.log")
+)(parse)
+app.command(epilog=_examples("kagent reformat case/console.log"))(reformat)
+app.command(
+    epilog=_examples("kagent demo", "kagent demo --sample cve-2025-37958", "kagent demo --list")
+)(demo)
+app.command(epilog=_examples("kagent mcp --kernel-src case/tidelink --index case/index"))(mcp)
+app.command()(version)
+
+
+def main() -> None:
+    """Run the program and exit.
+
+    Errors raised on purpose become one line and a hint; anything else is a bug and keeps its
+    traceback. Ctrl-C exits with 130.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(prog_name="kagent")
+    except KagentError as error:
+        show_error(error)
+        sys.exit(error.exit_code)

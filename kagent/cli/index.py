@@ -1,0 +1,323 @@
+"""``kagent index``: build, update and search a commit index."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kagent.errors import IndexCorruptError, InputError, MissingDataError, NoReportError
+from kagent.text import clip, strip_control
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kagent.commits import CrashQuery, Hit
+    from kagent.klog.model import KernelLog, Report
+
+__all__ = ["app", "crash_query"]
+
+_MAX_QUESTION = 64 * 1024
+_MAX_LOG = 64 * 1024 * 1024
+
+app = typer.Typer(
+    help="Build and search an index of git history: which commit fixes this crash?",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+IndexDirectory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Directory that `build -o` wrote.")
+]
+
+
+@app.command(
+    epilog="**Examples**\n\n"
+    "`kagent index build ~/linux -o ~/linux.index --since v6.6`\n\n"
+    "`kagent index build ~/linux -o net.index --paths net --paths drivers/net`\n\n"
+    "`kagent index build changes.jsonl.gz -o changes.index`"
+)
+def build(
+    repo: Annotated[
+        Path,
+        typer.Argument(
+            help="Git repository (worktree, bare, shallow), or a .jsonl[.gz] of changes."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="Where to write; replaced when done."),
+    ],
+    since: Annotated[
+        str | None, typer.Option(metavar="REV", help="Only commits that REV does not reach.")
+    ] = None,
+    paths: Annotated[
+        list[str] | None, typer.Option(metavar="P", help="Only commits that touch P; repeatable.")
+    ] = None,
+    embedding: Annotated[
+        str,
+        typer.Option(
+            metavar="E",
+            help="corpus (learnt from the commits, offline), huggingface:MODEL or openai:MODEL.",
+        ),
+    ] = "corpus",
+) -> None:
+    """Index the commits of a repository."""
+    from kagent.commits import CommitIndex
+
+    with _progress() as progress:
+        index = CommitIndex.build(
+            repo,
+            output,
+            since=since,
+            paths=paths or (),
+            embedding=embedding,
+            progress=progress,
+        )
+    with index:
+        facts = index.stats()
+    typer.echo(f"{facts['commits']} commits, {facts['vectors']} vectors: {output}")
+
+
+@app.command(epilog="**Example**\n\n`git -C ~/linux pull && kagent index update ~/linux.index`")
+def update(directory: IndexDirectory) -> None:
+    """Add the commits made since the index was built."""
+    from kagent.commits import CommitIndex
+
+    with CommitIndex.open(directory) as index:
+        with _progress() as progress:
+            added = index.update(progress)
+        for note in index.notes:
+            typer.echo(f"note: {note}", err=True)
+        typer.echo(f"{added} commits added, {index.stats()['commits']} in all")
+
+
+@app.command(
+    epilog="**Examples**\n\n"
+    '`kagent index search linux.index "use-after-free in ext4_es_insert_extent"`\n\n'
+    "`kagent index search linux.index --log oops.txt -k 10`\n\n"
+    "`git log -1 --format=%B | kagent index search linux.index - --json`"
+)
+def search(
+    directory: IndexDirectory,
+    question: Annotated[
+        str | None, typer.Argument(help="Words, function names; `-` reads them from stdin.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many commits.")] = 4,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Search for the fix of a crash log (`-`: stdin)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find the commits that answer a question or fix a crash."""
+    from kagent.commits import CommitIndex
+
+    if (question is None) == (log is None):
+        raise InputError(
+            "give a question or --log FILE, one of them",
+            hint='kagent index search DIR "null pointer dereference in foo_bar"',
+        )
+    with CommitIndex.open(directory) as index:
+        if log is not None:
+            hits = index.search_crash(_query_of_log(log), k)
+        else:
+            hits = index.search(_question(question or ""), k)
+    if as_json:
+        typer.echo(json.dumps([asdict(hit) for hit in hits], indent=2))
+    else:
+        _print_hits(hits)
+
+
+@app.command(epilog="**Example**\n\n`kagent index export linux.index --markdown -o commits.md`")
+def export(
+    directory: IndexDirectory,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="One Markdown document a commit, `---` between them.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Instead of stdout.")
+    ] = None,
+) -> None:
+    """Write the indexed commits as text."""
+    from kagent.commits import CommitIndex
+
+    if not markdown:
+        raise InputError("say in which form", hint="add --markdown")
+    with CommitIndex.open(directory) as index:
+        index.export_markdown(output if output is not None else sys.stdout)
+
+
+@app.command(epilog="**Example**\n\n`kagent index stats linux.index --json`")
+def stats(
+    directory: IndexDirectory,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what an index holds."""
+    from kagent.commits import CommitIndex
+
+    with CommitIndex.open(directory) as index:
+        facts = index.stats()
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for name, value in _flat(facts):
+        typer.echo(f"{name:<24} {strip_control(str(value))}")
+
+
+@app.command(epilog="**Example**\n\n`kagent index verify linux.index`")
+def verify(directory: IndexDirectory) -> None:
+    """Compare every file of an index with its checksum; fail when something is wrong."""
+    from kagent.commits import CommitIndex
+
+    with CommitIndex.open(directory) as index:
+        problems = index.verify()
+    for problem in problems:
+        typer.echo(strip_control(problem))
+    if problems:
+        raise IndexCorruptError(
+            f"the index {directory} is damaged", hint="rebuild it with `kagent index build`"
+        )
+    typer.echo("sound")
+
+
+def crash_query(log: KernelLog, text: str) -> CrashQuery:
+    """What of a parsed log a commit search can use.
+
+    The text goes along: the search reads from it what the primary report leaves open, such as
+    the release that another report of the same crash states.
+    """
+    from kagent.commits import CrashQuery
+
+    if log.primary is None:
+        return CrashQuery(text=text)
+    report = log.reports[log.primary]
+    frames = [frame for _, frame in report.all_frames() if frame.reliable]
+    files = [frame.file for frame in frames if frame.file]
+    return CrashQuery(
+        title=report.title,
+        text=text,
+        functions=tuple(dict.fromkeys(frame.symbol for frame in frames)),
+        files=tuple(dict.fromkeys(files)),
+        identifiers=_lock_names(report),
+        release=report.context.kernel,
+    )
+
+
+def _lock_names(report: Report) -> tuple[str, ...]:
+    if report.locks is None:
+        return ()
+    locks = (report.locks.acquiring, *report.locks.holding, *(c.lock for c in report.locks.chain))
+    return tuple(dict.fromkeys(lock.name.lstrip("&") for lock in locks if lock is not None))
+
+
+def _query_of_log(path: Path) -> CrashQuery:
+    from kagent.klog import parse_log
+
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(_MAX_LOG + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(_MAX_LOG + 1)
+    except OSError as error:
+        raise MissingDataError(f"cannot read {name}: {error.strerror}") from error
+    if len(data) > _MAX_LOG:
+        raise InputError(f"{name} is larger than {_MAX_LOG >> 20} MiB", hint="cut the log")
+    found = parse_log(data)
+    if found.primary is None:
+        raise NoReportError(f"no kernel report in {name}", hint="give the lines of the crash")
+    return crash_query(found, data.decode("utf-8", "replace"))
+
+
+def _question(text: str) -> str:
+    if text == "-":
+        text = sys.stdin.buffer.read(_MAX_QUESTION).decode("utf-8", "replace")
+    if not text.strip():
+        raise InputError("the question is empty", hint="name the crash or its functions")
+    return text
+
+
+def _print_hits(hits: Sequence[Hit]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not hits:
+        console.print("nothing found")
+    for number, hit in enumerate(hits, 1):
+        line = Text(f"{number}. ")
+        line.append(_safe(hit.hash[:12]), style="yellow")
+        line.append(f"  {_safe(hit.subject)}", style="bold")
+        console.print(line)
+        facts = f"   {_safe(hit.author)}, {_safe(hit.date[:10])}, confidence {hit.confidence:.2f}"
+        console.print(Text(facts, style="dim"))
+        for reason in hit.why:
+            console.print(Text(f"   - {_safe(reason)}"))
+
+
+def _safe(text: str) -> str:
+    return clip(strip_control(text).replace("\n", " "), 300)[0]
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value not in (None, []):
+            yield f"{prefix}{name}", value
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr with rate and time left; nothing where stderr is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.0f} commits/s" if task.speed else "")
+
+    console = _stderr()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        stages = iter(("embedding",))
+        task = bar.add_task("reading", total=None)
+        last = 0
+
+        def tell(done: int, total: int | None) -> None:
+            nonlocal task, last
+            if done < last:
+                task = bar.add_task(next(stages, "working"), total=total)
+            last = done
+            bar.update(task, completed=done, total=total)
+
+        yield tell

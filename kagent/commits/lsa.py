@@ -1,0 +1,150 @@
+"""Latent semantic analysis: an embedding learnt from the corpus itself.
+
+TF-IDF over words and names, then the strongest directions of the term space by randomised
+subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4). Offline, deterministic, needs
+nothing but numpy and scipy, and knows the kernel's own vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from kagent.commits.names import words
+from kagent.errors import IndexCorruptError
+
+__all__ = ["Lsa"]
+
+DIMENSION = 192
+MAX_TERMS = 60_000
+_MAX_SHARE = 0.25
+"""Terms in more than this share of the texts tell nothing apart."""
+_OVERSAMPLE = 16
+_ROUNDS = 2
+_SEED = 20251101
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Lsa:
+    """Terms, their inverse document frequencies (t,), and the projection (t, d)."""
+
+    terms: dict[str, int]
+    idf: Vectors
+    projection: Vectors
+
+    @property
+    def dimension(self) -> int:
+        return int(self.projection.shape[1])
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], dimension: int = DIMENSION) -> Lsa:
+        """Learn from at least one text; `dimension` shrinks to what the texts span."""
+        bags = [Counter(words(text)) for text in texts]
+        terms, idf = _vocabulary(bags)
+        matrix = _tfidf(bags, terms, idf)
+        projection = _principal_directions(matrix, min(dimension, min(matrix.shape)))
+        # As `save` keeps it, so that an index answers alike before and after it was closed.
+        return cls(terms, idf, projection.astype(np.float16).astype(np.float32))
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, one row a text; a text without a known term gives zeros."""
+        bags = [Counter(words(text)) for text in texts]
+        dense = np.asarray(_tfidf(bags, self.terms, self.idf) @ self.projection, dtype=np.float32)
+        norms = np.linalg.norm(dense, axis=1, keepdims=True)
+        np.divide(dense, norms, out=dense, where=norms > 1e-9)
+        return dense
+
+    def save(self, path: Path) -> None:
+        """Write plain arrays; terms as newline-joined UTF-8 bytes."""
+        joined = "\n".join(self.terms).encode()
+        with path.open("wb") as file:
+            np.savez(
+                file,
+                terms=np.frombuffer(joined, dtype=np.uint8),
+                idf=self.idf,
+                projection=self.projection.astype(np.float16),
+            )
+
+    @classmethod
+    def load(cls, file: IO[bytes]) -> Lsa:
+        """Read what `save` wrote.
+
+        Raises:
+            IndexCorruptError: the arrays are missing or do not fit each other.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                names = arrays["terms"].tobytes().decode().split("\n")
+                idf = arrays["idf"].astype(np.float32)
+                projection = arrays["projection"].astype(np.float32)
+        except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError) as error:
+            raise IndexCorruptError(f"cannot read the embedding: {error}") from error
+        if idf.shape != (len(names),) or projection.shape[:1] != idf.shape:
+            raise IndexCorruptError("the arrays of the embedding do not fit each other")
+        return cls({name: i for i, name in enumerate(names)}, idf, projection)
+
+
+def _vocabulary(bags: Sequence[Counter[str]]) -> tuple[dict[str, int], Vectors]:
+    frequency: Counter[str] = Counter()
+    for bag in bags:
+        frequency.update(bag.keys())
+    count = len(bags)
+    least = 1 if count < 200 else 2
+    most = max(_MAX_SHARE * count, 2)
+    kept = [t for t, n in frequency.items() if least <= n <= most] or list(frequency) or [""]
+    kept.sort(key=lambda term: (-frequency[term], term))
+    del kept[MAX_TERMS:]
+    idf = np.array([np.log((1 + count) / (1 + frequency[t])) + 1 for t in kept], dtype=np.float32)
+    return {term: i for i, term in enumerate(kept)}, idf
+
+
+def _tfidf(bags: Sequence[Counter[str]], terms: dict[str, int], idf: Vectors) -> Any:
+    """Sparse (texts, terms): (1 + log tf) * idf, rows of unit length."""
+    columns: list[int] = []
+    counts: list[int] = []
+    starts = [0]
+    for bag in bags:
+        for term, count in bag.items():
+            column = terms.get(term)
+            if column is not None:
+                columns.append(column)
+                counts.append(count)
+        starts.append(len(columns))
+    index = np.array(columns, dtype=np.int32)
+    values = (1 + np.log(np.array(counts, dtype=np.float32))) * idf[index]
+    matrix = sparse.csr_matrix((values, index, starts), shape=(len(bags), len(terms)))
+    norms = np.sqrt(matrix.multiply(matrix).sum(axis=1)).A1
+    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    return sparse.diags(scale.astype(np.float32)) @ matrix
+
+
+def _principal_directions(matrix: Any, dimension: int) -> Vectors:
+    """The right singular vectors (terms, dimension), strongest first.
+
+    Directions are scaled by 1/sqrt(singular value): plain LSA lets the few that every subsystem
+    shares outweigh those that tell bugs apart.
+    """
+    width = min(dimension + _OVERSAMPLE, *matrix.shape)
+    basis = np.random.default_rng(_SEED).standard_normal((matrix.shape[1], width), np.float32)
+    for _ in range(_ROUNDS):
+        left, _ = np.linalg.qr(matrix @ basis)
+        basis, _ = np.linalg.qr(matrix.T @ left)
+    small = matrix @ basis
+    values, rotation = np.linalg.eigh(small.T @ small)
+    order = np.argsort(values)[::-1][:dimension]
+    strength = np.sqrt(np.maximum(values[order], 0))
+    useful = strength > max(strength[0], 1e-12) * 1e-4
+    useful[0] = True
+    order, strength = order[useful], strength[useful]
+    vectors = basis @ rotation[:, order]
+    vectors *= np.where(vectors[np.abs(vectors).argmax(axis=0), range(len(order))] < 0, -1, 1)
+    return np.asarray(vectors / np.sqrt(np.maximum(strength, 1e-6)), dtype=np.float32)

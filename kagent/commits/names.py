@@ -1,0 +1,82 @@
+"""Words and names the way kernel people read them.
+
+``ext4_es_insert_extent`` is one name and also the words *ext4*, *es*, *insert*, *extent*. A stack
+names functions with what the compiler and the system call macros made of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+__all__ = ["base_symbol", "named_symbols", "words"]
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{1,79}")
+_HEX = re.compile(r"[0-9a-f]{8,}")
+# Suffixes of gcc and clang clones: constprop.0, isra.0.cold, part.0, llvm.1234.
+_CLONE = re.compile(r"\.(?:constprop|isra|part|cold|lto_priv|llvm|localalias|unlikely|\d).*$", re.S)
+# SYSCALL_DEFINEx(name) emits these wrappers (include/linux/syscalls.h, asm/syscall_wrapper.h).
+_SYSCALL = re.compile(
+    r"^(?:__(?:x64|ia32|arm64|riscv|s390x?|powerpc)_(?:compat_)?sys_|__(?:se|do)_(?:compat_)?sys_"
+    r"|__loongarch_sys_|compat_sys_)(?=\w)"
+)
+
+_STOP_WORDS_TEXT = """
+    a about after all also an and any are as at be been before being but by can could did do
+    does for from had has have he here how i if in into is it its just may more most must my no
+    not now of on one only or other our out over same see set should so some such than that the
+    their them then there these they this those to too up us use used uses using was way we were
+    what when where which while who will with would you your
+    acked acked-by cc co com de developed dev gmail kernel link linux lkml lore message off org
+    patch reported reviewed signed stable suggested tested vger https http www net via
+"""
+_STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
+
+
+def base_symbol(name: str) -> str:
+    """Return the name the source has: no clone suffix, ``sys_read`` for every system call wrapper.
+
+    >>> base_symbol("ext4_alloc_file_blocks.isra.0"), base_symbol("__x64_sys_read")
+    ('ext4_alloc_file_blocks', 'sys_read')
+    """
+    return _SYSCALL.sub("sys_", _CLONE.sub("", name, count=1))
+
+
+def named_symbols(text: str) -> list[str]:
+    """Names in prose that look like symbols: ``with_underscores``, ``name()``, ``name+0x10``.
+
+    Each once, in order of appearance.
+    """
+    found: dict[str, None] = {}
+    for match in _WORD.finditer(text):
+        name = match.group()
+        after = text[match.end() : match.end() + 3]
+        if ("_" in name.strip("_") and len(name) > 3) or after[:2] == "()" or after == "+0x":
+            found[base_symbol(name)] = None
+    return list(found)
+
+
+@lru_cache(maxsize=1 << 18)
+def _parts(word: str) -> tuple[str, ...]:
+    lower = word.lower()
+    if lower in _STOP_WORDS or _HEX.fullmatch(lower):
+        return ()
+    if "_" not in lower:
+        return (lower,)
+    parts = [p for p in lower.split("_") if len(p) > 1 and p not in _STOP_WORDS]
+    whole = lower.strip("_")
+    return (whole, *parts) if len(parts) > 1 else tuple(parts)
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of `text`; a name gives itself and its parts. Stop words are left out.
+
+    >>> words("Fix the leak in usb_get_dev()")
+    ['fix', 'leak', 'usb_get_dev', 'usb', 'get']
+    """
+    return _flatten(_parts(word) for word in _WORD.findall(text))
+
+
+def _flatten(groups: Iterable[tuple[str, ...]]) -> list[str]:
+    return [word for group in groups for word in group]

@@ -1,0 +1,341 @@
+"""C functions as rules need them: member accesses, calls and variables, line by line.
+
+Kernel code is parsed as it stands, macros unexpanded; tree-sitter keeps going where a macro is
+no valid C, so everything here is a best reading of the text, not a compiler's.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kagent.source.c_syntax import CSource
+
+if TYPE_CHECKING:
+    from tree_sitter import Node, Parser
+
+__all__ = [
+    "CFunction",
+    "Call",
+    "MemberAccess",
+    "cast_type",
+    "node_text",
+    "parse_function",
+    "strip_parens",
+    "unwrap",
+    "variable_type",
+    "walk",
+]
+
+_MAX_BYTES = 400_000
+_TYPE_ARGUMENT = re.compile(r"^(?:container_of\w{0,16}|\w{0,16}_entry\w{0,16})\s*\(")
+_TRANSPARENT = ("parenthesized_expression", "subscript_expression")
+_STRUCT = re.compile(r"\b(struct|union)\s+(\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberAccess:
+    """``root->a->b.c[i]``: the root and every step with its operator."""
+
+    text: str
+    root: str
+    """Identifier, or the source text of the call or cast it hangs on."""
+    steps: tuple[tuple[str, str], ...]
+    """``("->", "ops"), (".", "len")`` ...; subscripts are dropped."""
+    line: int
+    address_of: bool = False
+    written: bool = False
+    pointee: bool = False
+    """True where the member's value is dereferenced in turn: ``*p->q`` or ``p->q[i]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call with the texts of its arguments."""
+
+    name: str
+    """Callee text: ``kfree``, ``d->ops->sync`` or ``guard(mutex)``."""
+    arguments: tuple[str, ...]
+    line: int
+    end_line: int
+    through: MemberAccess | None = None
+    """The member that holds the function pointer, for indirect calls."""
+    members: tuple[MemberAccess | None, ...] = ()
+    """For each argument: the member access it is, if it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CFunction:
+    """A parsed function definition. Lines are those of the file."""
+
+    name: str
+    path: str
+    start: int
+    end: int
+    text: str
+    parameters: tuple[tuple[str, str], ...]
+    """(name, type text) in order."""
+    variables: dict[str, str]
+    """Type text of every parameter and local."""
+    root: Node = field(repr=False, compare=False)
+    module: str | None = None
+
+    def line_of(self, node: Any) -> int:
+        """The file's line where `node` starts."""
+        return int(node.start_point[0]) + self.start
+
+    def line(self, number: int) -> str:
+        """A source line without its indentation."""
+        rows = self.text.splitlines()
+        at = number - self.start
+        return rows[at].strip() if 0 <= at < len(rows) else ""
+
+    def accesses(self, first: int | None = None, last: int | None = None) -> list[MemberAccess]:
+        """Member accesses that start on lines `first` to `last`; of the whole body by default."""
+        low, high = first or self.start, last or first or self.end
+        return [
+            access
+            for node in walk(self.root, "field_expression")
+            if low <= self.line_of(node) <= high and (access := self._access(node))
+        ]
+
+    def calls(self, first: int | None = None, last: int | None = None) -> list[Call]:
+        """Calls whose text covers any of the lines `first` to `last`, outermost first."""
+        low, high = first or self.start, last or first or self.end
+        found = []
+        for node in walk(self.root, "call_expression"):
+            start, end = self.line_of(node), node.end_point[0] + self.start
+            if start <= high and end >= low and (call := self._call(node, start, end)):
+                found.append(call)
+        return found
+
+    def reassigns(self, name: str) -> bool:
+        """Whether the variable `name` gets another value after its declaration."""
+        for node in walk(self.root, "assignment_expression", "update_expression"):
+            target = node.child_by_field_name("left") or node.child_by_field_name("argument")
+            if target is not None and node_text(target) == name:
+                return True
+        return False
+
+    def loop_members(self, first: int, last: int) -> list[MemberAccess]:
+        """What ``list_for_each_entry(pos, head, member)`` and its kin reads behind the scenes."""
+        found = []
+        for call in self.calls(first, last):
+            if "for_each_entry" not in call.name or len(call.arguments) < 3:
+                continue
+            at = 3 if "_safe" in call.name else 2
+            position, member = call.arguments[0], call.arguments[min(at, len(call.arguments) - 1)]
+            if position.isidentifier() and member.isidentifier():
+                step = (("->", member),)
+                found.append(MemberAccess(f"{position}->{member}", position, step, call.line))
+        return found
+
+    def divisors(self, line: int) -> list[MemberAccess]:
+        """Members that something is divided by on `line`."""
+        found = []
+        for node in walk(self.root, "binary_expression", "assignment_expression"):
+            operator = node.child_by_field_name("operator")
+            if operator is None or node_text(operator) not in ("/", "%", "/=", "%="):
+                continue
+            right = unwrap(node.child_by_field_name("right"))
+            if right is not None and self.line_of(node) <= line <= node.end_point[0] + self.start:
+                access = self._access(right, whole=True)
+                found += [access] if access else []
+        return found
+
+    def call(self, node: Node) -> Call | None:
+        """Read a ``call_expression`` node."""
+        return self._call(node, self.line_of(node), node.end_point[0] + self.start)
+
+    def _call(self, node: Node, start: int, end: int) -> Call | None:
+        callee = unwrap(node.child_by_field_name("function"))
+        arguments = node.child_by_field_name("arguments")
+        if callee is None or arguments is None:
+            return None
+        given = [child for child in arguments.named_children if child.type != "comment"]
+        through = self._access(callee, whole=True) if callee.type == "field_expression" else None
+        return Call(
+            name=node_text(callee),
+            arguments=tuple(node_text(child) for child in given),
+            line=start,
+            end_line=end,
+            through=through,
+            members=tuple(self._argument(child) for child in given),
+        )
+
+    def _argument(self, node: Node) -> MemberAccess | None:
+        inner = unwrap(node)
+        if inner is None:
+            return None
+        if inner.type == "pointer_expression" and node_text(inner).startswith("&"):
+            inner = unwrap(inner.child_by_field_name("argument"))
+        return self._access(inner, whole=True) if inner is not None else None
+
+    def _access(self, node: Node, *, whole: bool = False) -> MemberAccess | None:
+        node = _strip_subscripts(node)
+        if node.type != "field_expression":
+            return None
+        parent, pointee = _parent(node)
+        if not whole and parent is not None and parent.type == "field_expression":
+            operator = parent.child_by_field_name("operator")
+            if operator is not None and node_text(operator) == ".":
+                return None
+        steps: list[tuple[str, str]] = []
+        base: Node | None = node
+        while base is not None and base.type == "field_expression":
+            operator, member = (
+                base.child_by_field_name("operator"),
+                base.child_by_field_name("field"),
+            )
+            if operator is None or member is None:
+                return None
+            steps.append((node_text(operator), node_text(member)))
+            base = unwrap(base.child_by_field_name("argument"))
+            base = _strip_subscripts(base) if base is not None else None
+        if base is None:
+            return None
+        return MemberAccess(
+            text=node_text(node),
+            root=node_text(base),
+            steps=tuple(reversed(steps)),
+            line=self.line_of(node),
+            address_of=parent is not None
+            and parent.type == "pointer_expression"
+            and node_text(parent).startswith("&"),
+            written=_is_written(node, parent),
+            pointee=pointee,
+        )
+
+
+def parse_function(
+    text: str, *, name: str, path: str = "", start: int = 1, module: str | None = None
+) -> CFunction:
+    """Parse one function definition that begins at line `start` of `path`."""
+    data = text.encode("utf-8", "replace")[:_MAX_BYTES]
+    root = _parser().parse(data).root_node
+    declared = CSource(text).declarations(text.count("\n") // 2 + 1)
+    types = [(d.name, f"{d.type} {'*' * (d.pointers + d.array)}".strip()) for d in declared]
+    parameters = [entry for entry, d in zip(types, declared, strict=True) if d.parameter]
+    variables: dict[str, str] = {}
+    for entry in types:
+        variables.setdefault(*entry)
+    return CFunction(
+        name=name,
+        path=path,
+        start=start,
+        end=start + text.count("\n"),
+        text=text,
+        parameters=tuple(parameters),
+        variables=variables,
+        root=root,
+        module=module,
+    )
+
+
+def variable_type(text: str, name: str) -> str | None:
+    """The type of a file-scope variable, from its declaration in the file's text."""
+    pattern = re.compile(
+        rf"^(?:[\w]+\s+){{0,5}}?((?:struct|union)\s+\w+|\w+)\s*(\*{{0,3}})\s*{re.escape(name)}\s*"
+        r"(?:\[[^\]\n]{0,80}\]\s*)?[=;,]",
+        re.MULTILINE,
+    )
+    match = pattern.search(text)
+    return f"{match[1]} {match[2]}".strip() if match else None
+
+
+def strip_parens(text: str) -> str:
+    """``(&x)`` → ``&x``, for any number of enclosing pairs."""
+    text = text.strip()
+    while text.startswith("(") and text.endswith(")") and _closes_at_end(text):
+        text = text[1:-1].strip()
+    return text
+
+
+def _closes_at_end(text: str) -> bool:
+    depth = 0
+    for at, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0:
+            return at == len(text) - 1
+    return False
+
+
+@functools.cache
+def _parser() -> Parser:
+    import tree_sitter
+    import tree_sitter_c
+
+    return tree_sitter.Parser(tree_sitter.Language(tree_sitter_c.language()))
+
+
+def node_text(node: Any) -> str:
+    """The source text of a node on one line."""
+    return " ".join(node.text.decode("utf-8", "replace").split())
+
+
+def walk(root: Any, *types: str) -> Iterator[Any]:
+    """Nodes of the given types in source order, without recursion."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.type in types:
+            yield node
+        stack.extend(reversed(node.children))
+
+
+def unwrap(node: Any) -> Any:
+    """Take parentheses and casts off an expression."""
+    while node is not None and node.type in ("parenthesized_expression", "cast_expression"):
+        value = node.child_by_field_name("value")
+        node = value if value is not None else next(iter(node.named_children), None)
+    return node
+
+
+def _strip_subscripts(node: Any) -> Any:
+    while node.type == "subscript_expression":
+        inner = unwrap(node.child_by_field_name("argument"))
+        if inner is None:
+            break
+        node = inner
+    return node
+
+
+def _parent(node: Any) -> tuple[Any, bool]:
+    """The nearest parent that is no parenthesis, and whether it dereferences the value."""
+    parent = node.parent
+    pointee = False
+    while parent is not None and parent.type in (
+        "parenthesized_expression",
+        "subscript_expression",
+    ):
+        if parent.type == "subscript_expression":
+            index = parent.child_by_field_name("index")
+            if index is not None and index.start_byte <= node.start_byte < index.end_byte:
+                break
+            pointee = True
+        parent = parent.parent
+    if parent is not None and parent.type == "pointer_expression":
+        pointee = pointee or node_text(parent).startswith("*")
+    return parent, pointee
+
+
+def _is_written(node: Any, parent: Any) -> bool:
+    if parent is None:
+        return False
+    if parent.type == "update_expression":
+        return True
+    if parent.type != "assignment_expression":
+        return False
+    left = parent.child_by_field_name("left")
+    return left is not None and left.start_byte <= node.start_byte < left.end_byte
+
+
+def cast_type(root: str) -> str | None:
+    """The struct a root names itself: ``container_of(p, struct q, m)`` → ``struct q *``."""
+    if not _TYPE_ARGUMENT.match(root):
+        return None
+    found = _STRUCT.search(root)
+    return f"{found[1]} {found[2]} *" if found else None

@@ -1,0 +1,316 @@
+"""The faulting instruction: what was accessed, through which pointer, in which member of what.
+
+Each step uses what the one before proved: the ``Code:`` line gives the instruction, registers
+give the pointer, debug info gives the line, and line plus layout give the member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from kagent.diagnosis.code import CFunction
+from kagent.diagnosis.helpers import bare_name, base_name, is_helper
+from kagent.diagnosis.machine import Machine, read_machine, read_pointer
+from kagent.diagnosis.members import (
+    MemberHit,
+    Touch,
+    argument_member,
+    called_member,
+    divisor_member,
+    expand,
+    touched_member,
+)
+from kagent.diagnosis.reader import LineSource, Reader, TypeSource
+from kagent.diagnosis.stack import (
+    Symbols,
+    by_frame,
+    frame_evidence,
+    frame_points,
+    own_point,
+    reliable,
+)
+from kagent.klog.model import Frame, Report
+from kagent.resolution import (
+    Evidence,
+    Fault,
+    Finding,
+    SourcePoint,
+    evidence,
+)
+from kagent.symbols.model import Symbolized
+
+__all__ = ["FaultResult", "decode_fault"]
+
+_DIVISIONS = ("div", "idiv")
+_SANITIZERS = ("KASAN", "KFENCE", "KMSAN", "KCSAN", "UBSAN", "MEMORY_SAFETY_UBSAN")
+_ARGUMENTS = {  # integer argument registers of the C calling conventions
+    "x86_64": ("rdi", "rsi", "rdx", "rcx", "r8", "r9"),
+    "arm64": tuple(f"x{n}" for n in range(8)),
+    "riscv64": tuple(f"a{n}" for n in range(8)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FaultResult:
+    """A decoded fault with the facts it rests on."""
+
+    fault: Fault
+    evidence: tuple[Evidence, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def decode_fault(
+    report: Report,
+    symbolized: Iterable[Symbolized] = (),
+    *,
+    types: TypeSource | None = None,
+    source: LineSource | None = None,
+) -> FaultResult | None:
+    """Decode the fault of a report as far as the evidence goes.
+
+    None for reports that blame no kernel instruction: user faults, lockdep, hung tasks.
+    """
+    place = _fault_frame(report)
+    if place is None:
+        return None
+    symbols = by_frame(symbolized)
+    frame, executed = place
+    reader = Reader(source, types)
+    machine = read_machine(report, executed=executed)
+    chain = frame_points(frame, symbols)
+    own = _own_frame(report, frame, symbols)
+    hit, hit_evidence = _member(report, frame, chain, own, machine, reader, executed=executed)
+    if machine.access is None and machine.address is not None and hit is not None:
+        machine.access = "write" if hit.written else "read"  # the shadow check does not tell
+    known = symbols.get(frame)
+    innermost = chain[0]
+    fault = Fault(
+        symbol=frame.symbol,
+        function=innermost.function,
+        file=innermost.file,
+        line=innermost.line,
+        module=frame.module,
+        inline_chain=chain if innermost.file else [],
+        own_frame=own[1] if own else None,
+        access=machine.access,
+        address=machine.address,
+        size=machine.size,
+        instruction=machine.instruction.text if machine.instruction else None,
+        pointer=read_pointer(report, machine),
+        struct=hit.struct if hit else None,
+        member=hit.member if hit else None,
+        offset=hit.offset if hit else None,
+        expression=hit.expression if hit else None,
+        confidence=_confidence(known.approximate if known else False, innermost, machine, hit),
+    )
+    facts = [frame_evidence(frame, symbols), *machine.evidence, *hit_evidence]
+    if own and own[0] is not frame:
+        facts.append(frame_evidence(own[0], symbols))
+    return FaultResult(fault, tuple(facts), tuple(_findings(fault, hit, facts)))
+
+
+def _fault_frame(report: Report) -> tuple[Frame, bool] | None:
+    """The frame to blame, and whether the fault was a jump to an address that is no code."""
+    if not report.kernel_bug:
+        return None
+    call = report.trace("call")
+    calls = reliable(call.frames) if call else []
+    if report.pc is not None and report.pc.offset is not None:
+        return report.pc, False
+    wild = report.pc is not None or bool(report.access and report.access.kind == "exec")
+    if wild and report.registers:
+        return (calls[0], True) if calls else None
+    if report.kind.startswith(_SANITIZERS):
+        found = own_point(calls, {})
+        return (found[0], False) if found else None
+    return None
+
+
+def _own_frame(report: Report, frame: Frame, symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
+    """The first owning frame when the PC's innermost function is a helper."""
+    chain = frame_points(frame, symbols)
+    if not is_helper(chain[0].function, chain[0].file):
+        return None
+    trace = report.trace("call")
+    rest = [f for f in trace.frames if f != frame] if trace else []
+    return own_point([frame, *reliable(rest)], symbols)
+
+
+# Source and types -------------------------------------------------------------------------------
+
+
+def _member(
+    report: Report,
+    frame: Frame,
+    chain: Sequence[SourcePoint],
+    own: tuple[Frame, SourcePoint] | None,
+    machine: Machine,
+    reader: Reader,
+    *,
+    executed: bool,
+) -> tuple[MemberHit | None, list[Evidence]]:
+    """The struct member behind the fault, with the source line that names it."""
+    point = own[1] if own else chain[0]
+    function = reader.function_at(point)
+    if function is None or point.line is None:
+        return None, []
+    hit: MemberHit | None
+    trap_only = machine.instruction is None and not executed and report.pc is not None
+    through_thunk = own is not None and bare_name(chain[0].function).startswith("x86_indirect")
+    if executed or machine.access == "exec" or through_thunk:
+        hit = called_member(reader, function, point.line)
+    elif own is not None:
+        hit = _helper_argument(report, frame, chain, own, machine, reader, function)
+    elif machine.instruction and machine.instruction.mnemonic.startswith(_DIVISIONS):
+        hit = divisor_member(reader, function, point.line)
+    elif trap_only:
+        hit = None
+    else:
+        hit = touched_member(reader, function, point.line, _touch(report, frame, machine, reader))
+    if hit is None:
+        return None, [reader.line_evidence(function, point.line)]
+    hit = _in_callers_words(hit, function, chain, point, reader)
+    facts = [reader.line_evidence(function, point.line)]
+    where = f"{hit.struct}.{hit.member}"
+    if hit.offset is not None:
+        content = f"{where} is at offset {hit.offset:#x}, {hit.size} bytes: {'; '.join(hit.facts)}"
+        origin = f"debug info of {frame.module or 'vmlinux'}"
+    else:
+        content, origin = f"{where}: {'; '.join(hit.facts)}", f"{function.path}:{hit.line}"
+    return hit, [*facts, evidence("struct-member", content, origin)]
+
+
+def _touch(report: Report, frame: Frame, machine: Machine, reader: Reader) -> Touch:
+    displacement = machine.displacement
+    if report.memory and report.memory.offset is not None and report.pc is None:
+        displacement = report.memory.offset
+    values: dict[str, int] = {}
+    if reader.types is not None and report.pc is not None:
+        for variable in reader.types.variables(frame, report.registers):
+            if variable.depth == 0 and variable.value is not None:
+                values.setdefault(variable.name, variable.value)
+    return Touch(
+        displacement=displacement,
+        size=machine.size,
+        access=machine.access,
+        pointer=machine.pointer,
+        loaded_at=machine.loaded_at,
+        lifted=machine.lifted,
+        indexed=machine.indexed,
+        values=values,
+    )
+
+
+def _helper_argument(
+    report: Report,
+    frame: Frame,
+    chain: Sequence[SourcePoint],
+    own: tuple[Frame, SourcePoint],
+    machine: Machine,
+    reader: Reader,
+    function: CFunction,
+) -> MemberHit | None:
+    """The member whose value or address the owning frame gave to the helper."""
+    owner, point = own
+    inner = _entered_through(report, frame, chain, owner, point)
+    if point.line is None:
+        return None
+    position = None
+    if machine.register and inner == base_name(frame.symbol):
+        registers = _ARGUMENTS.get(report.context.arch or "x86_64", ())
+        if machine.register in registers:
+            position = registers.index(machine.register)
+    return argument_member(
+        reader, function, point.line, inner, address=machine.address, position=position
+    )
+
+
+def _entered_through(
+    report: Report,
+    frame: Frame,
+    chain: Sequence[SourcePoint],
+    owner: Frame,
+    point: SourcePoint,
+) -> str:
+    """The function that the owning line called: one step inwards from it on the stack."""
+    if owner == frame and point in chain:
+        return chain[max(0, list(chain).index(point) - 1)].function
+    stack = reliable(report.call_frames)
+    at = stack.index(owner) if owner in stack else 1
+    return base_name(stack[max(0, at - 1)].symbol)
+
+
+def _in_callers_words(
+    hit: MemberHit,
+    function: CFunction,
+    chain: Sequence[SourcePoint],
+    point: SourcePoint,
+    reader: Reader,
+) -> MemberHit:
+    """Expand parameters of inlined functions to what their callers passed."""
+    links = list(chain)
+    at = links.index(point) if point in links else len(links)
+    expression, root, inner = hit.expression, hit.root, function
+    for outer in links[at + 1 :]:
+        caller = reader.function_at(outer)
+        if caller is None or outer.line is None:
+            break
+        calls = [c for c in caller.calls(outer.line, outer.line) if c.name == inner.name]
+        if len(calls) != 1:
+            break
+        expression = expand(expression, root, inner, calls[0])
+        root = expression.split("-")[0].split(".")[0]
+        inner = caller
+    if expression == hit.expression:
+        return hit
+    return replace(hit, expression=expression)
+
+
+# Words ------------------------------------------------------------------------------------------
+
+
+def _confidence(
+    approximate: bool, innermost: SourcePoint, machine: Machine, hit: MemberHit | None
+) -> float:
+    """More independent facts, more confidence; debug info of another build halves it."""
+    score = 0.4 + 0.2 * bool(innermost.file) + 0.1 * machine.recomputed
+    if hit is not None:
+        score += min(0.28, 0.08 * len(hit.facts) + 0.02 * hit.weight)
+    return round(min(score, 0.98) * (0.5 if approximate else 1.0), 2)
+
+
+def _is_check(fact: Evidence) -> bool:
+    return fact.kind == "source" and any(word in fact.content for word in ("BUG", "WARN"))
+
+
+def _findings(fault: Fault, hit: MemberHit | None, facts: Sequence[Evidence]) -> list[Finding]:
+    where = f"{fault.function}()" + (f" at {fault.file}:{fault.line}" if fault.file else "")
+    ids = [fact.id for fact in facts]
+    found = []
+    if fault.access == "exec":
+        via = f" through {hit.struct}.{hit.member} (`{hit.expression}`)" if hit else ""
+        at = f"{fault.address:#x}" if fault.address is not None else "an address without code"
+        found.append(f"{where} called{via} to {at}, which is no code.")
+    elif hit and fault.pointer:
+        found.append(
+            f"{where} accessed {hit.struct}.{hit.member} (`{hit.expression}`); the pointer in "
+            f"{fault.pointer.register_} was {fault.pointer.meaning}."
+        )
+    elif hit and fault.own_frame:
+        found.append(
+            f"{fault.own_frame.function}() handed `{hit.expression}` ({hit.struct}.{hit.member}) "
+            f"to {fault.function}()."
+        )
+    elif hit and fault.access is None:
+        found.append(f"{where}: {hit.facts[0]} is {hit.struct}.{hit.member} (`{hit.expression}`).")
+    elif hit:
+        found.append(f"{where} accessed {hit.struct}.{hit.member} (`{hit.expression}`).")
+    elif fault.pointer:
+        found.append(f"{where} used a pointer that was {fault.pointer.meaning}.")
+    elif check := next((fact for fact in facts if _is_check(fact)), None):
+        found.append(f"The check `{check.content}` at {check.origin} fired.")
+    return [
+        Finding(claim=text, confidence=fault.confidence, evidence=ids, by="rule:fault")
+        for text in found
+    ]

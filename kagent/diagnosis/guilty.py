@@ -1,0 +1,116 @@
+"""Which functions of a crash matter, and what to ask a commit search about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kagent.commits.model import CrashQuery
+from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
+from kagent.diagnosis.stack import Symbols, by_frame, points, reliable
+from kagent.klog.model import Frame, Report
+from kagent.resolution import Deadlock, Fault, MemoryFacts, SourcePoint
+from kagent.symbols.model import Symbolized
+
+__all__ = ["crash_query", "functions_to_read", "significant"]
+
+_MAX_FUNCTIONS = 40
+_MAX_FILES = 24
+
+
+def significant(
+    report: Report, symbolized: Iterable[Symbolized] = (), *, limit: int = _MAX_FUNCTIONS
+) -> list[SourcePoint]:
+    """Functions worth reading, most telling first, inlined ones included, each once.
+
+    The report's own stack comes first, then who freed and who allocated the object, then the
+    stacks of lock acquisitions and other tasks. Helpers and entry code are left out.
+    """
+    symbols = by_frame(symbolized)
+    found: dict[tuple[str, str | None], SourcePoint] = {}
+    for point in _points(report, symbols):
+        if is_helper(point.function, point.file) or is_scaffold(point.function):
+            continue
+        found.setdefault((base_name(point.function), point.module), point)
+        if len(found) >= limit:
+            break
+    return list(found.values())
+
+
+def functions_to_read(
+    report: Report, symbolized: Iterable[Symbolized] = (), *, limit: int = 16
+) -> list[str]:
+    """Names of the functions whose source explains the report best, most telling first."""
+    chosen = significant(report, symbolized, limit=limit)
+    return list(dict.fromkeys(base_name(point.function) for point in chosen))
+
+
+def crash_query(
+    report: Report,
+    symbolized: Iterable[Symbolized] = (),
+    fault: Fault | None = None,
+    deadlock: Deadlock | None = None,
+    memory: MemoryFacts | None = None,
+) -> CrashQuery:
+    """What a search for the fix may use."""
+    symbolized = list(symbolized)
+    chosen = significant(report, symbolized)
+    functions = [base_name(point.function) for point in chosen]
+    if report.frame:
+        functions.insert(0, base_name(report.frame))
+    files = [point.file for point in chosen if point.file]
+    return CrashQuery(
+        title=report.title,
+        text=_words(fault, memory, deadlock),
+        functions=tuple(dict.fromkeys(functions)),
+        files=tuple(dict.fromkeys(files))[:_MAX_FILES],
+        identifiers=tuple(dict.fromkeys(_identifiers(report, fault, deadlock))),
+        release=report.context.kernel,
+    )
+
+
+def _points(report: Report, symbols: Symbols) -> Iterator[SourcePoint]:
+    order = ("free", "alloc", "store", "work", "lock", "origin", "task", "cpu")
+    stacks: list[list[Frame]] = [reliable(report.call_frames)]
+    stacks += [reliable(t.frames) for role in order for t in report.traces if t.role == role]
+    if report.locks:
+        stacks += [list(link.frames) for link in report.locks.chain]
+    for frames in stacks:
+        for _, point in points(frames, symbols):
+            yield point
+
+
+def _identifiers(report: Report, fault: Fault | None, deadlock: Deadlock | None) -> Iterator[str]:
+    if fault and fault.struct:
+        yield fault.struct
+    if fault and fault.member:
+        yield fault.member.split(".")[0].split("[")[0]
+    if report.locks:
+        facts = report.locks
+        refs = [facts.acquiring] if facts.acquiring else list(facts.holding)
+        for ref in (*refs, *(link.lock for link in facts.chain)):
+            yield from _lock_words(ref.name)
+    for cycle in deadlock.cycles if deadlock else ():
+        for member in cycle:
+            for name in (*member.holds[:1], member.waits_for or ""):
+                yield from _lock_words(name)
+
+
+def _lock_words(name: str) -> Iterator[str]:
+    """``&sb->s_type->i_mutex_key#9`` → its last member."""
+    bare = name.split(" (")[0].split("#")[0].split("/")[0].replace("->", ".")
+    last = bare.rsplit(".", 1)[-1].strip("&()[] ")
+    if last.isidentifier():
+        yield last
+
+
+def _words(fault: Fault | None, memory: MemoryFacts | None, deadlock: Deadlock | None) -> str:
+    parts = []
+    if fault and fault.expression:
+        parts.append(fault.expression)
+    if fault and fault.pointer:
+        parts.append(fault.pointer.meaning)
+    if memory and memory.object:
+        parts.append(memory.object)
+    if deadlock:
+        parts.append(deadlock.reason)
+    return ". ".join(parts)[:1000]

@@ -1,0 +1,20 @@
+"""Who holds what, who waits for what, and whether that is a deadlock."""
+
+from __future__ import annotations
+
+from kagent.diagnosis.locks.fold import fold_tasks, tasks_of
+from kagent.diagnosis.locks.graph import Edge, GraphResult, build_wait_graph
+from kagent.diagnosis.locks.model import LockUse, TaskGroup, TaskLocks
+from kagent.diagnosis.locks.task import analyse_task
+
+__all__ = [
+    "Edge",
+    "GraphResult",
+    "LockUse",
+    "TaskGroup",
+    "TaskLocks",
+    "analyse_task",
+    "build_wait_graph",
+    "fold_tasks",
+    "tasks_of",
+]

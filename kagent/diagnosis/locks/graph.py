@@ -1,0 +1,398 @@
+"""The wait-for graph: task → task, and what it proves.
+
+An edge says that one task cannot go on before another does. A cycle of edges is a deadlock; a
+stuck task outside any cycle has a reason that is named instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kagent.diagnosis.locks.lockdep import enrich, possible
+from kagent.diagnosis.locks.model import LockUse, TaskLocks, same_lock
+from kagent.diagnosis.stack import by_frame
+from kagent.klog.model import KernelLog
+from kagent.resolution import (
+    Culprit,
+    CycleMember,
+    Deadlock,
+    Evidence,
+    Finding,
+    Victim,
+    evidence,
+    merge_evidence,
+)
+from kagent.symbols.model import Symbolized
+
+__all__ = ["Edge", "GraphResult", "build_wait_graph", "wait_edges"]
+
+_MAX_CYCLES = 16
+_MAX_CYCLE_LENGTH = 12
+_PROVEN, _LIKELY = 0.95, 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`waiter` (index) cannot go on before `owner` (index) does."""
+
+    waiter: int
+    owner: int
+    lock: LockUse
+    """As the owner holds it, or will signal it."""
+    certain: bool
+    """False where the identity of the lock rests on its type alone, or on reading source."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GraphResult:
+    """A verdict with its ledger; `edges` index `tasks`."""
+
+    deadlock: Deadlock
+    evidence: tuple[Evidence, ...]
+    findings: tuple[Finding, ...]
+    edges: tuple[Edge, ...] = ()
+    tasks: tuple[TaskLocks, ...] = ()
+
+
+def build_wait_graph(
+    tasks: Sequence[TaskLocks], log: KernelLog, symbolized: Iterable[Symbolized] = ()
+) -> GraphResult:
+    """Join the tasks' locks to a graph and judge it.
+
+    `symbolized` gives lockdep's own stacks their source lines.
+    """
+    known = enrich(tasks, log)
+    edges = wait_edges(known)
+    cycles = _cycles(known, edges)
+    ledger = merge_evidence([], [fact for task in known for fact in task.evidence])
+    if cycles:
+        deadlock, findings, more = _deadlock(known, edges, cycles)
+    elif found := possible(log, by_frame(symbolized)):
+        deadlock, findings, more = found
+    else:
+        deadlock, findings, more = _no_deadlock(known, edges)
+    ledger = merge_evidence(ledger, more)
+    return GraphResult(deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known))
+
+
+# Edges ------------------------------------------------------------------------------------------
+
+
+def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
+    """Every edge the evidence supports; proven ones displace guesses about the same wait."""
+    edges: list[Edge] = []
+    for at, task in enumerate(tasks):
+        if task.waits is None:
+            continue
+        found = list(_edges_of(at, task, task.waits, tasks))
+        certain = [edge for edge in found if edge.certain]
+        others = [edge for edge in found if edge.owner != at or edge.certain]
+        edges += certain or others or found
+    return edges
+
+
+def _edges_of(
+    at: int, task: TaskLocks, waits: LockUse, tasks: Sequence[TaskLocks]
+) -> Iterable[Edge]:
+    for other, owner in enumerate(tasks):
+        if task.owner and task.owner == (owner.comm, owner.pid):
+            yield Edge(at, other, waits, True, "is named by the kernel as its owner")
+            continue
+        if waits.kind == "handler":
+            if other != at and (ran := _running(waits, owner)):
+                yield Edge(at, other, waits, True, f"is in {ran}(), which must return first")
+            continue
+        if edge := _owned(at, other, waits, owner, tasks):
+            yield edge
+
+
+def _owned(
+    at: int, other: int, waits: LockUse, owner: TaskLocks, tasks: Sequence[TaskLocks]
+) -> Edge | None:
+    """An edge because of what `owner` holds or will signal."""
+    pool = [(use, "holds") for use in owner.holds if waits.kind == "lock"]
+    if at != other and (waits.kind == "event" or waits.type == "semaphore"):
+        # What it must wait for itself before, it cannot signal first.
+        later = [s for s in owner.signals if not (owner.waits and same_lock(s, owner.waits)[0])]
+        pool += [(use, "would signal") for use in later]
+    for use, verb in pool:
+        if waits.mode == use.mode == "read" and not _writer_between(waits, tasks):
+            continue
+        same, proven = same_lock(waits, use)
+        if not same or (at == other and not (proven or _same_text(waits, use))):
+            continue
+        return Edge(at, other, use, proven and not use.inferred, f"{verb} {use.name}")
+    return None
+
+
+def _running(waits: LockUse, owner: TaskLocks) -> str | None:
+    return next((name for name in waits.handlers if name in owner.runs), None)
+
+
+def _writer_between(waits: LockUse, tasks: Sequence[TaskLocks]) -> bool:
+    """A reader queues behind a waiting writer, even while other readers hold the lock."""
+    return any(
+        task.waits is not None and task.waits.mode == "write" and same_lock(task.waits, waits)[0]
+        for task in tasks
+    )
+
+
+def _same_text(waits: LockUse, holds: LockUse) -> bool:
+    """Whether a task waits for what it holds, by source alone.
+
+    The same expression after following parameters says so. So does a spinlock of the same
+    member: nobody spins for minutes unless the owner cannot run, and the owner is below it on
+    the same stack (typically code that an interrupt handler interrupted).
+    """
+    if waits.member is None or waits.member != holds.member:
+        return False
+    return waits.name == holds.name or (waits.type == "spinlock" and holds.inferred)
+
+
+# Cycles -----------------------------------------------------------------------------------------
+
+
+def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> list[list[int]]:
+    """Cycles of the graph, smallest first, each task in at most one of them."""
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges if not tasks[edge.owner].dead)
+    found: list[list[int]] = []
+    for cycle in nx.simple_cycles(graph, length_bound=_MAX_CYCLE_LENGTH):
+        found.append(cycle)
+        if len(found) >= 64 * _MAX_CYCLES:
+            break
+    sure = {(edge.waiter, edge.owner): edge.certain for edge in edges}
+    found.sort(key=lambda c: (_doubts(c, sure), len(c), min(c)))
+    chosen: list[list[int]] = []
+    taken: set[int] = set()
+    for cycle in found:
+        if taken.isdisjoint(cycle):
+            start = cycle.index(min(cycle))
+            chosen.append(cycle[start:] + cycle[:start])
+            taken.update(cycle)
+    return sorted(chosen[:_MAX_CYCLES])
+
+
+def _doubts(cycle: Sequence[int], sure: dict[tuple[int, int], bool]) -> int:
+    steps = zip(cycle, [*cycle[1:], cycle[0]], strict=True)
+    return sum(not sure[step] for step in steps)
+
+
+def _deadlock(
+    tasks: Sequence[TaskLocks], edges: Sequence[Edge], cycles: Sequence[Sequence[int]]
+) -> tuple[Deadlock, list[Finding], list[Evidence]]:
+    step = {(edge.waiter, edge.owner): edge for edge in edges}
+    findings: list[Finding] = []
+    facts: list[Evidence] = []
+    members: list[list[CycleMember]] = []
+    reasons: list[str] = []
+    for cycle in cycles:
+        used = [step[pair] for pair in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
+        members.append([_member(tasks, edge, before) for edge, before in _with_before(used)])
+        reasons.append(_tell(tasks, used))
+        edge_facts = [_edge_fact(tasks, edge) for edge in used]
+        facts += edge_facts
+        cited = [fact.id for fact in edge_facts]
+        for edge in used:
+            waits = tasks[edge.waiter].waits
+            cited += [*(waits.evidence if waits else ()), *edge.lock.evidence]
+        sure = all(edge.certain for edge in used)
+        findings.append(
+            Finding(
+                claim=reasons[-1],
+                confidence=_PROVEN if sure else _LIKELY,
+                evidence=list(dict.fromkeys(cited)),
+                by="rule:wait-graph",
+            )
+        )
+    inside = {index for cycle in cycles for index in cycle}
+    victims = [_victim(tasks[index]) for index in _behind(edges, inside) if index not in inside]
+    reason = " ".join(reasons)
+    deadlock = Deadlock(verdict="deadlock", reason=reason, cycles=members, victims=victims)
+    return deadlock, findings, facts
+
+
+def _with_before(used: Sequence[Edge]) -> list[tuple[Edge, Edge]]:
+    """Each edge of a cycle with the one that leads to its waiter."""
+    return [(edge, used[at - 1]) for at, edge in enumerate(used)]
+
+
+def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember:
+    task = tasks[edge.waiter]
+    waits = task.waits
+    wanted = before.lock  # what the task before it waits for, as this task holds it
+    others = [use for use in task.holds if use != wanted]
+    return CycleMember(
+        task=task.comm,
+        pid=task.pid,
+        holds=list(dict.fromkeys([_label(wanted), *map(_label, others)])),
+        waits_for=_label(waits) if waits else None,
+        lock_type=waits.type or None if waits else None,
+        where=waits.where if waits else None,
+        inferred=not edge.certain or wanted.inferred,
+    )
+
+
+def _label(use: LockUse) -> str:
+    """A lock by name, with the address where lockdep printed one."""
+    text = use.name if use.kind != "handler" or not use.handlers else _handler(use)
+    return f"{text} ({use.address:#x})" if use.address is not None else text
+
+
+def _handler(use: LockUse) -> str:
+    return f"{use.name} ({', '.join(use.handlers)})"
+
+
+def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:
+    if len(used) == 1:
+        task, waits = tasks[used[0].waiter], tasks[used[0].waiter].waits
+        assert waits is not None
+        return (
+            f"{_name(task)} deadlocks against itself: it already holds {used[0].lock.name}"
+            f"{_at(used[0].lock)} and waits for it again{_at(waits)}."
+        )
+    parts = []
+    for edge in used:
+        waits = tasks[edge.waiter].waits
+        assert waits is not None
+        wanted = f"{waits.type or 'lock'} {waits.name}{_at(waits)}"
+        why = edge.why
+        parts.append(
+            f"{_name(tasks[edge.waiter])} waits for {wanted}, "
+            f"{_name(tasks[edge.owner])} {why}{_at(edge.lock)}"
+        )
+    return f"{len(used)} tasks wait for each other in a circle: " + "; ".join(parts) + "."
+
+
+def _at(use: LockUse) -> str:
+    point = use.where
+    if point is None:
+        return ""
+    return f" in {point.function}()" + (f" at {point.file}:{point.line}" if point.line else "")
+
+
+def _name(task: TaskLocks) -> str:
+    return f"{task.comm}/{task.pid}"
+
+
+def _edge_fact(tasks: Sequence[TaskLocks], edge: Edge) -> Evidence:
+    waiter, owner = tasks[edge.waiter], tasks[edge.owner]
+    waits = waiter.waits
+    label = _label(waits) if waits else "?"
+    content = f"{_name(waiter)} waits for {label}; {_name(owner)} {edge.why}"
+    basis = "as the kernel printed it" if edge.certain else "inferred from source and types"
+    return evidence("lock-edge", content, f"wait graph, {basis}")
+
+
+# No cycle ---------------------------------------------------------------------------------------
+
+
+def _behind(edges: Sequence[Edge], roots: Iterable[int]) -> list[int]:
+    """Tasks that wait, directly or through others, for one of `roots`; in index order."""
+    reached = set(roots)
+    grew = True
+    while grew:
+        more = {edge.waiter for edge in edges if edge.owner in reached} - reached
+        grew = bool(more)
+        reached |= more
+    return sorted(reached)
+
+
+def _victim(task: TaskLocks) -> Victim:
+    waits = task.waits
+    return Victim(
+        task=task.comm,
+        pid=task.pid,
+        waits_for=_label(waits) if waits else None,
+        where=(waits.where if waits else None) or task.where,
+    )
+
+
+def _no_deadlock(
+    tasks: Sequence[TaskLocks], edges: Sequence[Edge]
+) -> tuple[Deadlock, list[Finding], list[Evidence]]:
+    root = _root(tasks, edges)
+    if root is None:
+        reason = "the log shows no task that waits for another"
+        return Deadlock(verdict="not-a-deadlock", reason=reason), [], []
+    task = tasks[root]
+    why = _why(task)
+    behind = [index for index in _behind(edges, [root]) if index != root]
+    holds = [
+        use.name for use in task.holds if any(e.owner == root and e.lock == use for e in edges)
+    ]
+    queue = ""
+    if behind:
+        names = ", ".join(_name(tasks[index]) for index in behind[:8])
+        through = f" behind {', '.join(dict.fromkeys(holds))}" if holds else ""
+        queue = f" {names} only queue{'s' if len(behind) == 1 else ''}{through}."
+    reason = f"No cycle: {_name(task)} {why}.{queue}"
+    facts = [_edge_fact(tasks, edge) for edge in edges if edge.owner == root]
+    cited = [*(fact.id for fact in facts), *(task.waits.evidence if task.waits else ())]
+    cited = cited or [fact.id for fact in task.evidence[:3]]
+    deadlock = Deadlock(
+        verdict="not-a-deadlock",
+        reason=reason,
+        victims=[_victim(tasks[index]) for index in behind],
+        culprit=Culprit(task=task.comm, pid=task.pid, why=why),
+    )
+    claim = Finding(claim=reason, confidence=0.85 if behind or task.waits else 0.7,
+                    evidence=list(dict.fromkeys(cited)), by="rule:wait-graph")  # fmt: skip
+    return deadlock, [claim], facts
+
+
+def _root(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> int | None:
+    """The task at the end of most waits: it waits for nobody in the log."""
+    waiting = {edge.waiter for edge in edges}
+    ends = [index for index in range(len(tasks)) if index not in waiting and _matters(tasks[index])]
+    ends = ends or []
+    return max(ends, key=lambda index: (len(_behind(edges, [index])), _rank(tasks[index]), -index),
+               default=None)  # fmt: skip
+
+
+def _matters(task: TaskLocks) -> bool:
+    return bool(task.blocked_seconds or task.running or task.dead or task.waits)
+
+
+def _rank(task: TaskLocks) -> int:
+    return 2 * bool(task.blocked_seconds) + bool(task.waits) + bool(task.running)
+
+
+def _why(task: TaskLocks) -> str:
+    held = ", ".join(dict.fromkeys(use.name for use in task.holds))
+    holding = f" while it holds {held}" if held else ""
+    waits = task.waits
+    if task.dead:
+        place = f" in {task.where.function}()" if task.where else ""
+        return f"died in an oops{place}{holding}; nobody will release that"
+    if waits is None:
+        place = f" in {task.where.function}()" if task.where else ""
+        cpu = f" on CPU {task.cpu}" if task.cpu is not None else ""
+        verb = "keeps running" if task.running else "is stuck"
+        return f"{verb}{cpu}{place}{holding}; it waits for no lock"
+    return f"waits for {_what(waits)}{holding}"
+
+
+def _what(waits: LockUse) -> str:
+    """A wait that no task in the log can end, in words."""
+    name = f"{waits.type or 'lock'} {waits.name}" if waits.name != waits.type else waits.type
+    at = _at(waits)
+    if waits.kind == "lock":
+        return (
+            f"{name}{at}, which no task in the log is seen to hold (its owner is not shown, or "
+            "returned without unlocking)"
+        )
+    if waits.kind == "event":
+        return f"{name}{at}, which nobody in the log is about to signal"
+    if waits.kind == "handler":
+        handler = f" ({', '.join(waits.handlers)})" if waits.handlers else ""
+        return f"{name}{handler} to finish{at}, which no task in the log is running"
+    if waits.kind == "grace-period":
+        return f"an RCU grace period{at}, which some reader holds up"
+    if waits.kind == "io":
+        return f"{name}{at}: a device or file system must answer"
+    return f"a timeout{at}"

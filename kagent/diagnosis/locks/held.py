@@ -1,0 +1,231 @@
+"""What a function holds at one of its lines: locks taken before it and not yet released.
+
+Only statements that must have run are counted: those before the line in its own block and in the
+blocks around it. A branch that returns or jumps away did not run if we are past it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kagent.diagnosis.code import Call, CFunction, node_text, unwrap, walk
+from kagent.diagnosis.locks.primitives import Primitive, acquires, guards, releases, signals
+from kagent.diagnosis.reader import Reader
+
+__all__ = ["Taken", "held_at", "lock_argument", "signals_after"]
+
+_LEAVES = ("return_statement", "goto_statement", "break_statement", "continue_statement")
+_FATAL = ("BUG", "panic", "do_exit", "unreachable", "usercopy_abort")
+_BRANCHES = ("if_statement", "switch_statement", "while_statement", "for_statement", "do_statement")
+_MAX_EFFECTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lock taken at a line of a function."""
+
+    call: Call
+    primitive: Primitive
+    argument: str
+    """The lock as an expression in `function`'s terms: ``&v->data_lock``."""
+    function: CFunction
+
+
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    take: bool
+    taken: Taken
+
+
+def held_at(
+    reader: Reader, function: CFunction, line: int, callee: str | None = None
+) -> list[Taken]:
+    """Locks `function` holds when it makes the call at `line`, in the order it took them."""
+    target = _target(function, line, callee)
+    if target is None:
+        return []
+    held: list[Taken] = []
+    for effect in _before(reader, function, target):
+        if effect.take:
+            held.append(effect.taken)
+        else:
+            _release(held, effect.taken.argument)
+    return held
+
+
+def signals_after(function: CFunction, line: int) -> list[Taken]:
+    """Events that `function` raises on lines after `line`."""
+    found = []
+    for call in function.calls(line, function.end):
+        primitive = signals(call.name)
+        if primitive is not None and call.arguments and call.line >= line:
+            found.append(Taken(call, primitive, call.arguments[0], function))
+    return found
+
+
+def lock_argument(call: Call) -> tuple[Primitive, str] | None:
+    """What a call takes or waits for, and the expression that says which."""
+    if call.name.startswith("guard(") and call.arguments:
+        primitive = guards(call.name[6:-1].strip())
+        return (primitive, call.arguments[0]) if primitive else None
+    if call.name == "scoped_guard" and len(call.arguments) > 1:
+        primitive = guards(call.arguments[0])
+        return (primitive, call.arguments[1]) if primitive else None
+    primitive = acquires(call.name)
+    if primitive is None or not call.arguments:
+        return None
+    return primitive, call.arguments[0]
+
+
+def _target(function: CFunction, line: int, callee: str | None) -> Any:
+    """The node whose execution we ask about: the call on that line, or any node there."""
+    fallback = None
+    for node in walk(function.root, "call_expression"):
+        start, end = function.line_of(node), node.end_point[0] + function.start
+        if not start <= line <= end:
+            continue
+        name = node.child_by_field_name("function")
+        if callee is None or (name is not None and node_text(name) == callee):
+            return node
+        fallback = fallback or node
+    if fallback is not None:
+        return fallback
+    statements = (n for n in walk(function.root, "expression_statement", "return_statement",
+                                  "declaration", *_BRANCHES))  # fmt: skip
+    return next((n for n in statements if function.line_of(n) == line), None)
+
+
+def _before(reader: Reader, function: CFunction, target: Any) -> list[_Effect]:
+    """Effects of everything that ran before `target`, in order."""
+    layers: list[list[_Effect]] = []
+    node = target
+    while node.parent is not None:
+        parent = node.parent
+        layer: list[_Effect] = []
+        if parent.type in ("compound_statement", "case_statement"):
+            siblings = [c for c in parent.named_children if c.end_byte <= node.start_byte]
+            for at, sibling in enumerate(siblings):
+                scoped = _text_is_scoped(sibling)
+                if scoped and not (at == len(siblings) - 1 and node.type == "compound_statement"):
+                    continue
+                layer += _effects(reader, function, sibling)
+        elif parent.type in _BRANCHES:
+            condition = parent.child_by_field_name("condition")
+            if condition is not None and condition.end_byte <= node.start_byte:
+                layer += _calls_in(reader, function, condition)
+        layers.append(layer)
+        node = parent
+    return [effect for layer in reversed(layers) for effect in layer][:_MAX_EFFECTS]
+
+
+def _effects(reader: Reader, function: CFunction, statement: Any) -> list[_Effect]:
+    """What a whole statement, run to its end, leaves taken or released."""
+    if statement.type == "if_statement":
+        return _if_effects(reader, function, statement)
+    if statement.type == "compound_statement":
+        inner = [e for child in statement.named_children for e in _effects(reader, function, child)]
+        return [e for e in inner if not e.taken.call.name.startswith("guard(")]
+    if statement.type == "labeled_statement":
+        return [e for child in statement.named_children for e in _effects(reader, function, child)]
+    return _calls_in(reader, function, statement)
+
+
+def _if_effects(reader: Reader, function: CFunction, statement: Any) -> list[_Effect]:
+    condition = statement.child_by_field_name("condition")
+    effects = _calls_in(reader, function, condition) if condition is not None else []
+    body = statement.child_by_field_name("consequence")
+    otherwise = statement.child_by_field_name("alternative")
+    if body is not None and not _leaves(body):
+        effects += _effects(reader, function, body)
+    elif condition is not None and not _negated(condition):
+        # "if (mutex_trylock(l)) return": who gets past it did not take the lock.
+        effects = [e for e in effects if not (e.take and "_trylock" in e.taken.call.name)]
+    if otherwise is not None:
+        branch = next(iter(otherwise.named_children), None)
+        if branch is not None and not _leaves(branch):
+            effects += _effects(reader, function, branch)
+    return effects
+
+
+def _calls_in(reader: Reader, function: CFunction, node: Any, depth: int = 1) -> list[_Effect]:
+    found: list[_Effect] = []
+    for inner in walk(node, "call_expression"):
+        call = function.call(inner)
+        if call is None:
+            continue
+        taken = lock_argument(call)
+        if taken and taken[0].kind == "lock":
+            found.append(_Effect(True, Taken(call, taken[0], taken[1], function)))
+        elif releases(call.name) and call.arguments:
+            gone = Taken(call, Primitive(""), call.arguments[0], function)
+            found.append(_Effect(False, gone))
+        elif depth and "lock" in call.name and call.name.isidentifier() and not taken:
+            found += _wrapper(reader, function, call)
+    return found
+
+
+def _wrapper(reader: Reader, function: CFunction, call: Call) -> Iterator[_Effect]:
+    """The lasting effects of a function that wraps a lock primitive, such as ``rtnl_lock()``."""
+    callee = reader.function_named(call.name, function.path, function.module, anywhere=True)
+    if callee is None or callee.end - callee.start > 40:
+        return
+    held: list[_Effect] = []
+    for effect in _calls_in(reader, callee, callee.root, depth=0):
+        matching = [e for e in held if e.taken.argument == effect.taken.argument and e.take]
+        if not effect.take and matching:
+            held.remove(matching[-1])
+        else:
+            held.append(effect)
+    names = [name for name, _ in callee.parameters]
+    for effect in held:
+        argument = _substitute(effect.taken.argument, names, call.arguments)
+        yield replace(effect, taken=Taken(call, effect.taken.primitive, argument, function))
+
+
+def _substitute(expression: str, names: list[str], given: tuple[str, ...]) -> str:
+    head = expression.lstrip("&(").split("-")[0].split(".")[0].rstrip(")")
+    if head not in names or names.index(head) >= len(given):
+        return expression
+    value = given[names.index(head)]
+    if value.startswith("&") and f"{head}->" in expression:
+        return expression.replace(f"{head}->", f"{value[1:]}.", 1)
+    return expression.replace(head, value, 1)
+
+
+def _release(held: list[Taken], argument: str) -> None:
+    wanted = _canonical(argument)
+    for at in range(len(held) - 1, -1, -1):
+        if _canonical(held[at].argument) == wanted:
+            del held[at]
+            return
+
+
+def _canonical(expression: str) -> str:
+    return expression.replace(" ", "").strip("()")
+
+
+def _leaves(statement: Any) -> bool:
+    """Whether control never runs past the end of this statement."""
+    if statement.type in _LEAVES:
+        return True
+    if statement.type == "compound_statement":
+        last = [c for c in statement.named_children if c.type != "comment"]
+        return bool(last) and _leaves(last[-1])
+    if statement.type == "expression_statement":
+        call = unwrap(next(iter(statement.named_children), None))
+        name = call.child_by_field_name("function") if call is not None else None
+        return name is not None and node_text(name) in _FATAL
+    return False
+
+
+def _negated(condition: Any) -> bool:
+    inner = unwrap(condition)
+    return inner is not None and node_text(inner).startswith("!")
+
+
+def _text_is_scoped(statement: Any) -> bool:
+    return statement.type == "expression_statement" and node_text(statement).startswith(
+        "scoped_guard("
+    )

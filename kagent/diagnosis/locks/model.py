@@ -1,0 +1,113 @@
+"""Locks as tasks use them. Plain values: they travel between agents as JSON or pickles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kagent.klog.model import TaskState
+from kagent.resolution import Evidence, SourcePoint
+
+__all__ = ["LockUse", "TaskGroup", "TaskLocks", "same_lock"]
+
+
+@dataclass(frozen=True, slots=True)
+class LockUse:
+    """A lock, completion, work item ... that a task holds, waits for or will signal."""
+
+    name: str
+    """For people: ``q.acct_lock`` or, where the object is unknown, ``volume.data_lock``."""
+    type: str
+    """mutex, rwsem, spinlock, semaphore, completion, work, rcu, io, ..."""
+    kind: str = "lock"
+    """See `primitives.Kind`."""
+    mode: str = ""
+    """``read`` or ``write`` for locks that tell them apart."""
+    address: int | None = None
+    """Of the lock's ``dep_map``, as lockdep prints it: proves identity."""
+    lock_class: str | None = None
+    """Lockdep's name."""
+    member: str | None = None
+    """``volume.data_lock``: struct and member, typed by source and debug info."""
+    instance: str | None = None
+    """``q.acct_lock``: a member of one global object; proves identity."""
+    handlers: tuple[str, ...] = ()
+    """Functions that must return before the wait ends (work, timer, thread)."""
+    expression: str | None = None
+    """As the source spells it."""
+    where: SourcePoint | None = None
+    inferred: bool = False
+    """True when read from source rather than stated by the kernel."""
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLocks:
+    """One task: what it holds, what it waits for, what others may wait for from it."""
+
+    comm: str
+    pid: int
+    holds: tuple[LockUse, ...] = ()
+    waits: LockUse | None = None
+    signals: tuple[LockUse, ...] = ()
+    """Events it will raise if it ever gets on."""
+    runs: tuple[str, ...] = ()
+    """Functions on its stack, and ``workqueue:NAME``."""
+    sites: tuple[str, ...] = ()
+    """``symbol+0xoffset`` of its reliable frames, innermost first."""
+    where: SourcePoint | None = None
+    """Its first own frame."""
+    state: str | None = None
+    cpu: int | None = None
+    running: bool = False
+    dead: bool = False
+    """True when it died in an oops."""
+    owner: tuple[str, int] | None = None
+    """The mutex owner that the kernel itself named."""
+    blocked_seconds: int | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """Work for one sub-agent: stacks, each with all tasks that share it."""
+
+    stacks: tuple[tuple[TaskState, ...], ...]
+
+    @property
+    def tasks(self) -> tuple[TaskState, ...]:
+        """All tasks of the group."""
+        return tuple(task for stack in self.stacks for task in stack)
+
+
+def same_lock(left: LockUse, right: LockUse) -> tuple[bool, bool]:
+    """Whether two uses are of one lock, and whether that is proven rather than likely.
+
+    Addresses prove it, and so do members of one global object. A common struct member or lock
+    class alone makes it likely: there may be several objects of that type.
+    """
+    if left.address is not None and right.address is not None:
+        return left.address == right.address, True
+    if left.kind != right.kind or (left.type != right.type and "" not in (left.type, right.type)):
+        return False, False
+    if left.instance and right.instance:
+        return left.instance == right.instance, True
+    for one, other in ((left.instance, right.lock_class), (right.instance, left.lock_class)):
+        if one and other and one == _plain(other):
+            return True, True
+    if left.member and right.member:
+        return left.member == right.member, False
+    if left.lock_class and right.lock_class:
+        return _plain(left.lock_class) == _plain(right.lock_class), False
+    for one, other in ((left.member, right.lock_class), (right.member, left.lock_class)):
+        if one and other:
+            return _tail(one) == _tail(_plain(other)), False
+    return False, False
+
+
+def _plain(lock_class: str) -> str:
+    """Lockdep's class name without address-of, subclass and version (``&q->lock/1`` …)."""
+    return lock_class.lstrip("&").split("/")[0].split("#")[0]
+
+
+def _tail(name: str) -> str:
+    return name.replace("->", ".").rsplit(".", 1)[-1]

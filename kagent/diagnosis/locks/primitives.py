@@ -1,0 +1,142 @@
+"""The kernel's blocking primitives: as stacks show them, and as source spells them.
+
+Sources: kernel/locking/, kernel/sched/completion.c, kernel/workqueue.c, kernel/time/timer.c,
+kernel/kthread.c, kernel/rcu/, include/linux/cleanup.h.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from kagent.diagnosis.helpers import bare_name
+
+__all__ = ["Kind", "Primitive", "acquires", "guards", "is_spin", "releases", "signals", "waits_in"]
+
+Kind = Literal["lock", "event", "handler", "grace-period", "io", "sleep"]
+"""lock: has an owner; event: somebody must signal it; handler: some function must return first
+(work item, timer, thread, interrupt); grace-period: all readers must leave; io; sleep: a timeout.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Primitive:
+    """What a task waits in or takes."""
+
+    type: str
+    kind: Kind = "lock"
+    mode: Literal["", "read", "write"] = ""
+
+
+_MUTEX = Primitive("mutex")
+_SPIN = Primitive("spinlock")
+_SEM = Primitive("semaphore")
+_COMPLETION = Primitive("completion", "event")
+
+# Stack symbols, without suffixes and leading underscores. The outermost one that matches names
+# the wait: flush_work() waits in wait_for_completion(), but for a work item.
+_STACK: tuple[tuple[str, Primitive], ...] = (
+    (r"(?:ww_)?mutex_lock\w*", _MUTEX),
+    (r"rt_mutex_(?:lock|slowlock)\w*|rt_spin_lock\w*", Primitive("rt_mutex")),
+    (r"(?:rwsem_)?down_read(?!_trylock)\w*", Primitive("rwsem", mode="read")),
+    (r"(?:rwsem_)?down_write(?!_trylock)\w*", Primitive("rwsem", mode="write")),
+    (r"percpu_(?:down_read|rwsem_wait)\w*", Primitive("percpu_rwsem", mode="read")),
+    (r"percpu_down_write\w*", Primitive("percpu_rwsem", mode="write")),
+    (r"down|down_(?:common|interruptible|killable|timeout)\w*", _SEM),
+    (r"(?:native_|pv_)?queued_spin_lock_slowpath|(?:do_)?raw_spin_lock\w*|spin_lock\w*", _SPIN),
+    (r"queued_read_lock_slowpath|(?:do_)?raw_read_lock\w*", Primitive("rwlock", mode="read")),
+    (r"queued_write_lock_slowpath|(?:do_)?raw_write_lock\w*", Primitive("rwlock", mode="write")),
+    (r"(?:do_)?wait_for_com(?:mon|pletion)\w*", _COMPLETION),
+    (r"flush_(?:delayed_)?work|cancel_(?:delayed_)?work\w*|cancel_sync",
+     Primitive("work", "handler")),
+    (r"(?:flush|drain|destroy)_workqueue", Primitive("workqueue", "handler")),
+    (r"kthread_(?:stop|park)|kthread_flush_w\w+", Primitive("kthread", "handler")),
+    (r"(?:try_to_)?(?:del_timer|timer_delete|timer_shutdown)_sync|del_timer_wait_running",
+     Primitive("timer", "handler")),
+    (r"hrtimer_cancel\w*", Primitive("hrtimer", "handler")),
+    (r"synchronize_irq|disable_irq|free_irq", Primitive("irq", "handler")),
+    (r"synchronize_(?:s?rcu|net)\w*|rcu_barrier\w*|wait_rcu_gp\w*",
+     Primitive("rcu", "grace-period")),
+    (r"(?:folio|lock)_(?:lock|page)\w*|folio_wait_bit\w*", Primitive("page lock", "io")),
+    (r"wait_on_bit\w*|out_of_line_wait_on_bit\w*|bit_wait\w*", Primitive("bit", "event")),
+    (r"io_schedule\w*", Primitive("io", "io")),
+    (r"msleep\w*|usleep_range\w*|schedule_(?:hr)?timeout\w*|do_nanosleep",
+     Primitive("sleep", "sleep")),
+)  # fmt: skip
+_STACK_PATTERNS = tuple((re.compile(pattern), primitive) for pattern, primitive in _STACK)
+
+_VARIANT = r"(?:_(?:nested|nest_lock|interruptible|killable|io|timeout|bh|irq|irqsave|trylock))*"
+# Calls in source that take a lock or wait, by name; the first argument says which one.
+_ACQUIRE: tuple[tuple[str, Primitive], ...] = (
+    (rf"(?:ww_|rt_)?mutex_(?:try)?lock{_VARIANT}", _MUTEX),
+    (rf"(?:raw_)?spin_(?:try)?lock{_VARIANT}", _SPIN),
+    (rf"read_(?:try)?lock{_VARIANT}", Primitive("rwlock", mode="read")),
+    (rf"write_(?:try)?lock{_VARIANT}", Primitive("rwlock", mode="write")),
+    (rf"down_read{_VARIANT}", Primitive("rwsem", mode="read")),
+    (rf"down_write{_VARIANT}", Primitive("rwsem", mode="write")),
+    (r"percpu_down_read", Primitive("percpu_rwsem", mode="read")),
+    (r"percpu_down_write", Primitive("percpu_rwsem", mode="write")),
+    (rf"down{_VARIANT}", _SEM),
+    (r"wait_for_completion\w*", _COMPLETION),
+    (r"wait_event\w*|prepare_to_wait\w*", Primitive("wait queue", "event")),
+    (r"flush_(?:delayed_)?work|cancel_(?:delayed_)?work_sync", Primitive("work", "handler")),
+    (r"(?:flush|drain|destroy)_workqueue", Primitive("workqueue", "handler")),
+    (r"kthread_(?:stop|park)", Primitive("kthread", "handler")),
+    (r"(?:del_timer|timer_delete|timer_shutdown)_sync", Primitive("timer", "handler")),
+    (r"hrtimer_cancel", Primitive("hrtimer", "handler")),
+    (r"free_irq|disable_irq|synchronize_irq", Primitive("irq", "handler")),
+)
+_ACQUIRE_PATTERNS = tuple((re.compile(pattern), primitive) for pattern, primitive in _ACQUIRE)
+_RELEASE = re.compile(
+    r"(?:ww_|rt_)?mutex_unlock|(?:raw_)?spin_unlock(?:_bh|_irq|_irqrestore)?"
+    r"|(?:read|write)_unlock(?:_bh|_irq|_irqrestore)?|up(?:_read|_write)?(?:_non_owner)?"
+    r"|percpu_up_(?:read|write)"
+)
+_SIGNAL: tuple[tuple[str, Primitive], ...] = (
+    (r"complete(?:_all|_with_flags)?", _COMPLETION),
+    (r"up", _SEM),
+    (r"wake_up\w*|swake_up\w*", Primitive("wait queue", "event")),
+)
+_SIGNAL_PATTERNS = tuple((re.compile(pattern), primitive) for pattern, primitive in _SIGNAL)
+_GUARDS = {
+    "mutex": _MUTEX, "mutex_intr": _MUTEX, "spinlock": _SPIN, "spinlock_irq": _SPIN,
+    "spinlock_bh": _SPIN, "spinlock_irqsave": _SPIN, "raw_spinlock": _SPIN,
+    "raw_spinlock_irq": _SPIN, "raw_spinlock_irqsave": _SPIN,
+    "rwsem_read": Primitive("rwsem", mode="read"), "rwsem_write": Primitive("rwsem", mode="write"),
+    "read_lock": Primitive("rwlock", mode="read"), "write_lock": Primitive("rwlock", mode="write"),
+}  # fmt: skip
+
+
+def waits_in(symbol: str) -> Primitive | None:
+    """What a task with this function on top of its stack waits in."""
+    return _look_up(_STACK_PATTERNS, bare_name(symbol))
+
+
+def is_spin(primitive: Primitive) -> bool:
+    """Whether waiting for it burns the CPU."""
+    return primitive.type in ("spinlock", "rwlock", "timer", "hrtimer")
+
+
+def acquires(call: str) -> Primitive | None:
+    """What a call in source takes or waits for."""
+    return _look_up(_ACQUIRE_PATTERNS, call.lstrip("_"))
+
+
+def releases(call: str) -> bool:
+    """Whether a call in source releases a lock."""
+    return bool(_RELEASE.fullmatch(call.lstrip("_")))
+
+
+def signals(call: str) -> Primitive | None:
+    """What a call in source lets others go on from."""
+    return _look_up(_SIGNAL_PATTERNS, call.lstrip("_"))
+
+
+def guards(name: str) -> Primitive | None:
+    """The lock behind ``guard(name)`` or ``scoped_guard(name, ...)``."""
+    return _GUARDS.get(name)
+
+
+def _look_up(table: tuple[tuple[re.Pattern[str], Primitive], ...], name: str) -> Primitive | None:
+    return next((primitive for pattern, primitive in table if pattern.fullmatch(name)), None)

@@ -1,0 +1,408 @@
+"""One task: what it waits for, what it holds, what it will signal.
+
+The kernel's own statements (held-locks lists, lockdep) come first; what they do not say is read
+from the source along the task's stack, and marked as inferred.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from kagent.diagnosis.code import Call, CFunction, strip_parens
+from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
+from kagent.diagnosis.locks.handlers import handlers_of, thread_argument
+from kagent.diagnosis.locks.held import Taken, held_at, lock_argument, signals_after
+from kagent.diagnosis.locks.model import LockUse, TaskLocks
+from kagent.diagnosis.locks.primitives import Primitive, waits_in
+from kagent.diagnosis.members import expand, resolve
+from kagent.diagnosis.reader import LineSource, Reader, TypeSource
+from kagent.diagnosis.stack import (
+    Symbols,
+    by_frame,
+    frame_evidence,
+    frame_points,
+    log_origin,
+    own_point,
+    reliable,
+)
+from kagent.klog.model import Frame, LockRef, TaskState
+from kagent.resolution import Evidence, SourcePoint, evidence
+from kagent.symbols.model import Symbolized
+
+__all__ = ["analyse_task"]
+
+_MAX_LINKS = 48
+_WAIT_QUEUE = Primitive("wait queue", "event")
+_OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to")
+_PSEUDO_LOCKS = re.compile(r"rcu_read_lock|rcu_lock_map|rcu_callback|fs_reclaim|mmu_notifier")
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A function on the stack, standing at a line of its source."""
+
+    frame: Frame
+    point: SourcePoint
+    function: CFunction | None
+    callee: str | None
+    """The function it called at that line, as the stack shows it."""
+
+
+def analyse_task(
+    task: TaskState,
+    symbolized: Iterable[Symbolized] = (),
+    *,
+    source: LineSource | None = None,
+    types: TypeSource | None = None,
+) -> TaskLocks:
+    """Work out one task's part in the wait graph.
+
+    `symbolized` should cover the task's frames and the ``at:`` frames of its held locks.
+    """
+    return _Task(task, by_frame(symbolized), Reader(source, types)).analyse()
+
+
+class _Task:
+    def __init__(self, task: TaskState, symbols: Symbols, reader: Reader) -> None:
+        self.task = task
+        self.symbols = symbols
+        self.reader = reader
+        self.frames = _stack(task)
+        self.links = list(self._links())[:_MAX_LINKS]
+        self.ledger: list[Evidence] = []
+
+    def analyse(self) -> TaskLocks:
+        task = self.task
+        waits = self._waits()
+        holds, waits = self._printed(waits)
+        holds += self._inferred_holds()
+        own = own_point(self.frames, self.symbols)
+        for frame in [f for f in self.frames if not is_scaffold(f.symbol)][:12]:
+            self.ledger.append(frame_evidence(frame, self.symbols))
+        runs = [link.point.function for link in self.links]
+        return TaskLocks(
+            comm=task.comm,
+            pid=task.pid,
+            holds=tuple(holds),
+            waits=waits,
+            signals=tuple(self._signals()),
+            runs=tuple(dict.fromkeys([*runs, *_queue(task)])),
+            sites=tuple(_site(frame) for frame in self.frames),
+            where=own[1] if own else None,
+            state=task.state,
+            cpu=task.cpu,
+            running=task.running,
+            dead=task.source == "oops",
+            owner=task.owner,
+            blocked_seconds=task.blocked_seconds,
+            evidence=tuple(self.ledger),
+        )
+
+    # Stack --------------------------------------------------------------------------------------
+
+    def _links(self) -> Iterator[_Link]:
+        callee: str | None = None
+        for frame in self.frames:
+            for point in frame_points(frame, self.symbols):
+                function = None
+                if point.line and not is_helper(point.function, point.file):
+                    function = self.reader.function_at(point)
+                yield _Link(frame, point, function, callee)
+                callee = base_name(point.function)
+
+    def _wait_link(self) -> tuple[Primitive, int] | None:
+        """The outermost waiting primitive on top of the stack, and the link that called it."""
+        found: Primitive | None = None
+        for at, link in enumerate(self.links):
+            name = link.point.function
+            primitive = waits_in(name)
+            if found is None and _OFF_CPU.fullmatch(base_name(name)):
+                found = _WAIT_QUEUE  # wait_event() leaves no frame of its own
+            if primitive is not None:
+                found = primitive
+            elif not (is_helper(name, link.point.file) or is_scaffold(name)):
+                return (found, at) if found else None
+        return (found, len(self.links)) if found else None
+
+    # Waiting ------------------------------------------------------------------------------------
+
+    def _waits(self) -> LockUse | None:
+        found = self._wait_link()
+        if found is None:
+            return None
+        primitive, at = found
+        if primitive.kind == "lock" and self.task.running and not self._spins():
+            return None
+        if at >= len(self.links):
+            return LockUse(name=primitive.type, type=primitive.type, kind=primitive.kind,
+                           mode=primitive.mode)  # fmt: skip
+        link = self.links[at]
+        use = LockUse(
+            name=primitive.type,
+            type=primitive.type,
+            kind=primitive.kind,
+            mode=primitive.mode,
+            where=link.point,
+            evidence=(self._cite(frame_evidence(link.frame, self.symbols)),),
+        )
+        taken = self._wait_call(link, primitive)
+        return self._named(use, taken, at) if taken else use
+
+    def _spins(self) -> bool:
+        """Whether a task caught on a CPU was caught in a lock's slow path, not merely near it."""
+        top = [f for f in self.frames if not is_scaffold(f.symbol)][:1]
+        return bool(top) and waits_in(top[0].symbol) is not None
+
+    def _wait_call(self, link: _Link, primitive: Primitive) -> Taken | None:
+        """The call at the wait line that takes that kind of lock."""
+        if link.function is None or link.point.line is None:
+            return None
+        calls = link.function.calls(link.point.line, link.point.line)
+        options = []
+        for call in calls:
+            named = lock_argument(call)
+            if named and named[0].kind == primitive.kind:
+                options.append(Taken(call, named[0], named[1], link.function))
+        same_type = [taken for taken in options if taken.primitive.type == primitive.type]
+        return next(iter(same_type or options), None)
+
+    # Holding ------------------------------------------------------------------------------------
+
+    def _printed(self, waits: LockUse | None) -> tuple[list[LockUse], LockUse | None]:
+        """Locks from the kernel's held-locks list; its last entry may be the one waited for.
+
+        lockdep enters a lock in the list before the task blocks on it.
+        """
+        holds: list[LockUse] = []
+        entries = [ref for ref in self.task.held if not _PSEUDO_LOCKS.match(ref.name)]
+        for at, ref in enumerate(entries):
+            use = self._from_lockdep(ref)
+            last = at == len(entries) - 1
+            if last and waits and waits.kind == "lock" and self._is_waited(ref, waits):
+                waits = _merge(use, waits)
+            else:
+                holds.append(use)
+        return holds, waits
+
+    def _is_waited(self, ref: LockRef, waits: LockUse) -> bool:
+        if ref.at is None:
+            return False
+        at = next((link for link in self.links if link.point == waits.where), None)
+        if at is None:
+            return False
+        same_function = ref.at.symbol == at.frame.symbol
+        return same_function and (ref.at.offset == at.frame.offset or at.frame.offset is None)
+
+    def _from_lockdep(self, ref: LockRef) -> LockUse:
+        fact = evidence("lock-edge", f"{self.task.comm}/{self.task.pid} holds {_describe(ref)}",
+                        log_origin(ref.span))  # fmt: skip
+        use = LockUse(
+            name=_class_name(ref.name),
+            type="",
+            address=ref.address,
+            lock_class=ref.name,
+            evidence=(self._cite(fact),),
+        )
+        if ref.at is None:
+            return use
+        own = own_point([ref.at], self.symbols)
+        point = own[1] if own else SourcePoint(function=base_name(ref.at.symbol),
+                                               module=ref.at.module)  # fmt: skip
+        use = replace(use, where=point)
+        function = self.reader.function_at(point)
+        if function is None or point.line is None:
+            return use
+        for call in function.calls(point.line, point.line):
+            named = lock_argument(call)
+            if named and named[0].kind == "lock":
+                taken = Taken(call, named[0], named[1], function)
+                typed = self._named(
+                    replace(use, type=named[0].type, mode=named[0].mode), taken, None
+                )
+                return replace(typed, name=use.name)
+        return use
+
+    def _inferred_holds(self) -> list[LockUse]:
+        """Locks that the functions on the stack took before the calls they are in.
+
+        Where the kernel printed its own list, only what lockdep does not track is added.
+        """
+        found: list[LockUse] = []
+        for at, link in enumerate(self.links):
+            if link.function is None or link.point.line is None:
+                continue
+            if is_scaffold(link.point.function):
+                continue
+            for taken in held_at(self.reader, link.function, link.point.line, link.callee):
+                if self.task.held and taken.primitive.type != "semaphore":
+                    continue
+                use = LockUse(
+                    name=taken.primitive.type,
+                    type=taken.primitive.type,
+                    mode=taken.primitive.mode,
+                    where=SourcePoint(function=link.point.function, file=link.point.file,
+                                      line=taken.call.line, module=link.point.module),
+                    inferred=True,
+                    evidence=(
+                        self._cite(self.reader.line_evidence(link.function, taken.call.line)),
+                        self._cite(self.reader.line_evidence(link.function, link.point.line)),
+                    ),
+                )  # fmt: skip
+                found.append(self._named(use, taken, at))
+        return found
+
+    # Signals ------------------------------------------------------------------------------------
+
+    def _signals(self) -> Iterator[LockUse]:
+        """What the functions on the stack will signal after the calls they are in return."""
+        for at, link in enumerate(self.links):
+            if link.function is None or link.point.line is None:
+                continue
+            for taken in signals_after(link.function, link.point.line):
+                cited = self._cite(self.reader.line_evidence(link.function, taken.call.line))
+                use = LockUse(
+                    name=taken.primitive.type,
+                    type=taken.primitive.type,
+                    kind=taken.primitive.kind,
+                    where=SourcePoint(function=link.point.function, file=link.point.file,
+                                      line=taken.call.line, module=link.point.module),
+                    inferred=True,
+                    evidence=(cited,),
+                )  # fmt: skip
+                yield self._named(use, taken, at)
+
+    # Names --------------------------------------------------------------------------------------
+
+    def _named(self, use: LockUse, taken: Taken, at: int | None) -> LockUse:
+        """Name a lock by its source expression: struct member, global object, handler."""
+        function = taken.function
+        if at is not None:
+            cited = self._cite(self.reader.line_evidence(function, taken.call.line))
+            use = replace(use, evidence=tuple(dict.fromkeys((*use.evidence, cited))))
+        text = _bare(taken.argument)
+        member = self._member_name(taken)
+        expression = self._in_callers_words(text, function, at)
+        instance = expression if self._is_single(expression, function, at) else None
+        return replace(
+            use,
+            name=instance or member or expression,
+            member=member,
+            instance=instance,
+            expression=taken.argument,
+            handlers=handlers_of(self.reader, function, taken.primitive, text),
+        )
+
+    def _member_name(self, taken: Taken) -> str | None:
+        """``volume.data_lock`` for ``&v->data_lock``."""
+        index = (
+            taken.call.arguments.index(taken.argument)
+            if taken.argument in taken.call.arguments
+            else -1
+        )
+        access = taken.call.members[index] if 0 <= index < len(taken.call.members) else None
+        resolved = resolve(self.reader, taken.function, access) if access else None
+        if resolved is None:
+            return None
+        return f"{resolved.struct.split()[-1]}.{'.'.join(resolved.path)}"
+
+    def _in_callers_words(self, text: str, function: CFunction, at: int | None) -> str:
+        """Follow a parameter up the stack to the object that was passed in."""
+        if at is None:
+            return text
+        inner = function
+        for link in self.links[at + 1 :]:
+            outer = link.function
+            root = _root(text)
+            if outer is None or link.point.line is None:
+                if is_helper(link.point.function, link.point.file):
+                    continue
+                break
+            call = _call_to(outer, link.point.line, inner.name)
+            if call is None:
+                break
+            if root not in [name for name, _ in inner.parameters] or inner.reassigns(root):
+                break
+            text = expand(text, root, inner, call)
+            inner = outer
+        started_with = thread_argument(self.reader, inner)
+        names = [name for name, _ in inner.parameters]
+        if started_with and _root(text) in names[:1]:
+            call = Call(inner.name, (started_with,), 0, 0)
+            text = expand(text, _root(text), inner, call)
+        return text
+
+    def _is_single(self, expression: str, function: CFunction, at: int | None) -> bool:
+        """Whether an expression names one global object, without pointers or indices in between."""
+        if not re.fullmatch(r"\w+(?:\.\w+)*", expression):
+            return False
+        outermost = function
+        for link in self.links[at if at is not None else len(self.links) :]:
+            outermost = link.function or outermost
+        root = _root(expression)
+        places = {f.path: f for f in (function, outermost)}
+        return any(self.reader.is_global(place, root) for place in places.values())
+
+    def _cite(self, fact: Evidence) -> str:
+        if all(item.id != fact.id for item in self.ledger):
+            self.ledger.append(fact)
+        return fact.id
+
+
+def _stack(task: TaskState) -> list[Frame]:
+    frames = reliable(task.frames)
+    return [task.pc, *frames] if task.pc and task.pc not in frames else frames
+
+
+def _site(frame: Frame) -> str:
+    return f"{frame.symbol}+{frame.offset:#x}" if frame.offset is not None else frame.symbol
+
+
+def _queue(task: TaskState) -> tuple[str, ...]:
+    """``Workqueue: events foo_work_fn`` → the queue and the work function."""
+    if not task.workqueue:
+        return ()
+    words = task.workqueue.split()
+    return (f"workqueue:{words[0]}", *words[1:2])
+
+
+def _merge(printed: LockUse, read: LockUse) -> LockUse:
+    """One use from what lockdep printed and what stack and source say."""
+    return replace(
+        read,
+        name=printed.name,
+        address=printed.address,
+        lock_class=printed.lock_class,
+        member=read.member or printed.member,
+        evidence=tuple(dict.fromkeys((*printed.evidence, *read.evidence))),
+    )
+
+
+def _call_to(function: CFunction, line: int, name: str) -> Call | None:
+    """The call at a line that led to `name`: directly, or the only one through a pointer."""
+    calls = function.calls(line, line)
+    direct = [call for call in calls if call.name == name]
+    through = [call for call in calls if call.through]
+    chosen = direct or through
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def _bare(argument: str) -> str:
+    """``&v->lock`` → ``v->lock``."""
+    text = strip_parens(argument)
+    return strip_parens(text[1:]) if text.startswith("&") else text
+
+
+def _root(expression: str) -> str:
+    return re.split(r"->|\.|\[", expression, maxsplit=1)[0].strip("()&* ")
+
+
+def _class_name(name: str) -> str:
+    """Lockdep's class as people say it: ``&q->lock/1`` → ``q->lock``."""
+    return name.lstrip("&").split("/")[0]
+
+
+def _describe(ref: LockRef) -> str:
+    address = f"{ref.address:#x} " if ref.address else ""
+    return f"{address}({ref.name})" + (f" taken at {ref.at}" if ref.at else "")

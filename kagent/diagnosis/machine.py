@@ -1,0 +1,161 @@
+"""Instruction and registers of a trap: what they tell before any debug info is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kagent.diagnosis import disasm, x86
+from kagent.diagnosis.meaning import pointer_meaning, shadow_range
+from kagent.diagnosis.stack import log_origin
+from kagent.klog.model import Report
+from kagent.resolution import AccessKind, Evidence, Pointer, evidence
+
+__all__ = ["Machine", "read_machine", "read_pointer"]
+
+_TRAP_INSTRUCTIONS = ("ud2", "ud1", "ud0", "int3", "brk", "ebreak", "c.ebreak", "trap", "break")
+
+
+@dataclass(slots=True)
+class Machine:
+    """What instruction and registers tell."""
+
+    instruction: disasm.Decoded | None = None
+    access: AccessKind | None = None
+    address: int | None = None
+    size: int | None = None
+    register: str | None = None
+    pointer: int | None = None
+    displacement: int | None = None
+    loaded_at: int | None = None
+    lifted: int | None = None
+    indexed: bool = False
+    recomputed: bool = False
+    """The address computed from the registers is the printed one."""
+    evidence: list[Evidence] = field(default_factory=list)
+
+
+def read_machine(report: Report, *, executed: bool) -> Machine:
+    """Decode the trap of a report; `executed` says that the PC itself was the bad address."""
+    printed = report.access
+    machine = Machine()
+    if printed:
+        machine.address, machine.size = printed.address, printed.size
+        if printed.kind in ("read", "write", "exec"):
+            machine.access = printed.kind
+    if executed:
+        machine.access = "exec"
+        if machine.address is None and report.pc is not None:
+            machine.address = report.pc.address
+        return machine
+    arch = report.context.arch or "x86_64"
+    decoded = disasm.decode(report.code, arch) if report.pc is not None else None
+    if decoded is None or decoded.mnemonic.startswith(_TRAP_INSTRUCTIONS):
+        return machine
+    machine.instruction = decoded
+    machine.evidence.append(
+        evidence("code", f"instruction at the PC: {decoded.text}", log_origin(report.span))
+    )
+    if not _is_memory_fault(report):
+        return machine
+    target = decoded.target and x86.full_register(decoded.target)
+    if target and target in report.registers:
+        machine.access, machine.register = "exec", target
+        machine.pointer = machine.address = report.registers[target]
+    else:
+        _operand(machine, decoded, report, arch)
+    return machine
+
+
+def _is_memory_fault(report: Report) -> bool:
+    """Whether the trap was a refused access, rather than a watchdog's or a BUG's snapshot."""
+    quiet = ("WARNING", "BUG", "HANG", "RCU", "LOCKDEP", "ATOMIC_SLEEP")
+    if report.access and report.access.address is not None:
+        return True
+    if "divide error" in report.header:
+        return False
+    return "general protection" in report.header or not report.kind.startswith(quiet)
+
+
+def _operand(machine: Machine, decoded: disasm.Decoded, report: Report, arch: str) -> None:
+    registers = report.registers
+    computed = [(op, op.address(registers)) for op in decoded.operands]
+    if not computed:
+        return
+    wanted = machine.access if machine.access in ("read", "write") else None
+    exact = [(op, at) for op, at in computed if at is not None and at == machine.address]
+    same_kind = [(op, at) for op, at in computed if op.access == wanted]
+    operand, address = (exact or same_kind or computed)[0]
+    machine.recomputed = bool(exact)
+    machine.access = machine.access or operand.access
+    machine.address = machine.address if machine.address is not None else address
+    machine.size = machine.size or operand.size
+    machine.displacement, machine.register = operand.disp, operand.base
+    machine.indexed = operand.index is not None
+    if operand.base and arch == "x86_64":
+        machine.register = x86.full_register(operand.base)
+    if shadow := shadow_range(address, arch) if address is not None else None:
+        _through_shadow(machine, decoded, operand, registers, shadow)
+    if machine.pointer is None and machine.register:
+        machine.pointer = registers.get(machine.register)
+    if machine.register and arch == "x86_64":
+        _trace_back(machine, decoded, registers)
+    if machine.register and machine.pointer is not None:
+        text = f"{machine.register} = {machine.pointer:#018x}"
+        machine.evidence.append(evidence("register", text, log_origin(report.span)))
+
+
+def _trace_back(machine: Machine, decoded: disasm.Decoded, registers: dict[str, int]) -> None:
+    """How the pointer got into its register: loaded from memory, or computed from another."""
+    came = x86.origin(decoded.before, machine.register or "")
+    if came is None or machine.pointer is None:
+        return
+    if came.kind == "load":
+        machine.loaded_at = came.disp
+    elif came.pointer(registers, machine.pointer) is not None:
+        machine.lifted = (machine.displacement or 0) + came.disp
+
+
+def _through_shadow(
+    machine: Machine,
+    decoded: disasm.Decoded,
+    operand: disasm.Operand,
+    registers: dict[str, int],
+    shadow: tuple[int, int],
+) -> None:
+    """See through KASAN's inline check: it faulted on the shadow of the real address."""
+    low, high = shadow
+    machine.address, machine.size, machine.access = low, None, None
+    machine.recomputed, machine.displacement, machine.register = False, None, None
+    machine.indexed = False
+    source = None
+    for name in filter(None, (operand.base, operand.index)):
+        index = x86.full_register(name)
+        source = source or x86.shadow_source(decoded.before, index)
+    if source is None or not low <= registers.get(source, -1) <= high:
+        fitting = [name for name, value in registers.items() if low <= value <= high and value]
+        source = fitting[0] if len(fitting) == 1 else None
+    if source is None:
+        return
+    machine.address, machine.register, machine.displacement = registers[source], source, 0
+    came = x86.origin(decoded.before, source)
+    if came is None or came.kind != "address":
+        return
+    pointer = came.pointer(registers, registers[source])
+    if pointer is not None:
+        machine.register, machine.pointer, machine.displacement = came.base, pointer, came.disp
+        machine.indexed, machine.recomputed = came.index is not None, True
+
+
+def read_pointer(report: Report, machine: Machine) -> Pointer | None:
+    """The register that formed the bad address, and what its value means."""
+    if machine.register is None or machine.pointer is None:
+        return None
+    arch = report.context.arch or "x86_64"
+    meaning = pointer_meaning(machine.pointer, arch)
+    if meaning is None and machine.address is not None:
+        meaning = pointer_meaning(machine.address, arch)
+    if "stack guard page" in report.header and machine.register in ("rsp", "sp", "esp"):
+        text = "the stack pointer ran into the guard page: stack overflow"
+    else:
+        text = meaning.text if meaning else "a plausible kernel address"
+    return Pointer(register=machine.register, value=machine.pointer, meaning=text)

@@ -1,0 +1,291 @@
+"""Which struct member a faulting instruction touched: the C line and DWARF must agree.
+
+An instruction knows a displacement, a size and a direction; the source line knows expressions;
+debug info knows offsets. A member is named only where these meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kagent.diagnosis.code import Call, CFunction, MemberAccess, cast_type, strip_parens
+from kagent.diagnosis.helpers import bare_name, is_helper
+from kagent.diagnosis.reader import Reader, struct_name
+from kagent.resolution import AccessKind
+from kagent.symbols.model import Member
+
+__all__ = ["MemberHit", "Touch", "argument_member", "called_member", "divisor_member",
+           "expand", "touched_member"]  # fmt: skip
+
+_PAGE = 4096
+_BODY_LINES = 8  # compilers move loads by a few statements, not across a whole function
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """What the instruction and the registers say about an access."""
+
+    displacement: int | None = None
+    size: int | None = None
+    access: AccessKind | None = None
+    pointer: int | None = None
+    """Value of the pointer the displacement was added to."""
+    indexed: bool = False
+    """True when an index register was added as well: an array element."""
+    lifted: int | None = None
+    """Displacement from the register that the base was computed from (``lea``), if any."""
+    loaded_at: int | None = None
+    """Displacement of the load that fetched that pointer, if it was seen."""
+    values: Mapping[str, int] | None = None
+    """Values of C variables that debug info found in the registers."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberHit:
+    """A member with what speaks for it."""
+
+    struct: str
+    member: str
+    expression: str
+    line: int
+    offset: int | None = None
+    size: int | None = None
+    facts: tuple[str, ...] = ()
+    """Independent observations that agree, in words."""
+    weight: int = 0
+    root: str = ""
+    """The variable the expression starts from."""
+    written: bool = False
+    """Whether the source line assigns to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A member access with the struct and member it means."""
+
+    access: MemberAccess
+    struct: str
+    path: tuple[str, ...]
+    member: Member | None
+    via: Member | None
+    """The member that the last pointer was read from."""
+    direct: bool
+    """True when the root variable itself is the pointer."""
+
+
+def touched_member(
+    reader: Reader, function: CFunction, line: int, touch: Touch
+) -> MemberHit | None:
+    """The member that the instruction at `line` of `function` reads or writes."""
+    hit = _touched(reader, function, line, touch)
+    if hit is None and touch.lifted is not None:
+        hit = _touched(reader, function, line, replace(touch, displacement=touch.lifted))
+    return hit
+
+
+def _touched(reader: Reader, function: CFunction, line: int, touch: Touch) -> MemberHit | None:
+    on_line = [*function.accesses(line, line), *function.loop_members(line, line)]
+    if hit := _best(_score(reader, function, on_line, touch, "named on the faulting line")):
+        return hit
+    for call in function.calls(line, line):
+        callee = reader.function_named(call.name, function.path, function.module)
+        if callee is None or is_helper(callee.name, callee.path):
+            continue
+        reason = f"read in {callee.name}(), which the line calls"
+        hit = _best(_score(reader, callee, callee.accesses(), touch, reason))
+        if hit:
+            return replace(hit, expression=expand(hit.expression, hit.root, callee, call))
+    before = function.accesses(max(function.start, line - _BODY_LINES), line - 1)
+    scored = _score(reader, function, before, touch, "named shortly before the faulting line")
+    return _best([hit for hit in scored if len(hit.facts) >= 3])
+
+
+def called_member(reader: Reader, function: CFunction, line: int) -> MemberHit | None:
+    """The function pointer that `line` calls through, if there is exactly one."""
+    hits = [
+        hit
+        for call in function.calls(line, line)
+        if call.through
+        and (hit := _hit(resolve(reader, function, call.through), "called on that line"))
+    ]
+    return hits[0] if len({(h.struct, h.member) for h in hits}) == 1 else None
+
+
+def divisor_member(reader: Reader, function: CFunction, line: int) -> MemberHit | None:
+    """What `line` divides by, if that is a member."""
+    hits = [
+        hit
+        for access in function.divisors(line)
+        if (hit := _hit(resolve(reader, function, access), "the divisor on that line"))
+    ]
+    return hits[0] if len({(h.struct, h.member) for h in hits}) == 1 else None
+
+
+def argument_member(
+    reader: Reader,
+    function: CFunction,
+    line: int,
+    callee: str,
+    *,
+    address: int | None = None,
+    position: int | None = None,
+) -> MemberHit | None:
+    """The member that `line` handed to the helper `callee`, in which the fault happened.
+
+    `position` is the argument whose register was dereferenced, where that is known.
+    For ``&p->member`` with `p` NULL the fault `address` must lie inside the member.
+    """
+    hits: list[MemberHit] = []
+    for call in _calls_to(function, line, callee):
+        for at, access in enumerate(call.members):
+            if access is None or (position is not None and at != position):
+                continue
+            embedded = call.arguments[at].lstrip("( ").startswith("&")
+            hit = _argument(resolve(reader, function, access), embedded, address)
+            if hit:
+                hits.append(hit)
+    if not hits:
+        return None
+    best = max(hits, key=lambda hit: hit.weight)
+    rivals = {(h.struct, h.member) for h in hits if h.weight == best.weight}
+    return best if len(rivals) == 1 else None
+
+
+def expand(expression: str, root: str, function: CFunction, call: Call | None) -> str:
+    """Say `expression` in the caller's words: ``c->nr`` → ``ch->curve->nr``."""
+    names = [name for name, _ in function.parameters]
+    if call is None or root not in names or function.reassigns(root):
+        return expression
+    at = names.index(root)
+    if at >= len(call.arguments) or not expression.startswith(root):
+        return expression
+    given, rest = strip_parens(call.arguments[at]), expression[len(root) :]
+    if given.startswith("&") and rest.startswith("->"):
+        return f"{strip_parens(given[1:])}.{rest[2:]}"
+    simple = all(char.isalnum() or char in "_->.[]" for char in given)
+    return f"{given}{rest}" if simple else f"({given}){rest}"
+
+
+def _calls_to(function: CFunction, line: int, callee: str) -> list[Call]:
+    """Calls on the line that can have led into `callee`: of that name, else of other helpers."""
+    calls = function.calls(line, line)
+    wanted = bare_name(callee)
+    same = [call for call in calls if bare_name(call.name) == wanted]
+    related = [c for c in calls if wanted.startswith(bare_name(c.name).removesuffix("_tail"))]
+    return same or related or [call for call in calls if is_helper(call.name)] or calls[:1]
+
+
+def _argument(resolved: Resolved | None, embedded: bool, address: int | None) -> MemberHit | None:
+    if resolved is None:
+        return None
+    if not embedded:
+        return _hit(resolved, "its value was handed to the helper", weight=1)
+    hit = _hit(resolved, "its address was handed to the helper", weight=1)
+    member = resolved.member
+    if hit is None or member is None or address is None or address >= _PAGE:
+        return hit
+    if member.offset <= address < member.offset + max(member.size, 1):
+        fact = f"fault address {address:#x} lies in it"
+        return replace(hit, facts=(*hit.facts, fact), weight=hit.weight + 2)
+    return None
+
+
+def _score(
+    reader: Reader,
+    function: CFunction,
+    accesses: Iterable[MemberAccess],
+    touch: Touch,
+    where: str,
+) -> list[MemberHit]:
+    hits = []
+    for access in accesses:
+        resolved = resolve(reader, function, access)
+        if resolved is not None and (hit := _match(resolved, touch, where)):
+            hits.append(hit)
+    return hits
+
+
+def _match(resolved: Resolved, touch: Touch, where: str) -> MemberHit | None:
+    member = resolved.member
+    if member is None or touch.displacement is None:
+        return None
+    hit = _hit(resolved, where)
+    if hit is None:
+        return None
+    if resolved.access.pointee and touch.loaded_at == member.offset and not touch.displacement:
+        fact = f"the bad pointer was loaded from offset {member.offset:#x}"
+        return replace(hit, facts=(*hit.facts, fact), weight=3, written=False)
+    facts, weight = list(hit.facts), 0
+    if touch.size is not None and touch.size > member.size:
+        return None
+    if touch.indexed and touch.size == member.size:
+        return None  # base + index reaches into an array, not at a scalar
+    if member.offset == touch.displacement:
+        facts.append(f"its offset {member.offset:#x} is the instruction's displacement")
+        weight += 4
+    elif member.offset < touch.displacement < member.offset + member.size:
+        facts.append(f"displacement {touch.displacement:#x} lies in it")
+        weight += 1
+    else:
+        return None
+    if touch.size is not None and touch.size == member.size:
+        facts.append(f"both are {member.size} bytes")
+        weight += 2
+    if resolved.via and touch.loaded_at is not None and resolved.via.offset == touch.loaded_at:
+        facts.append(f"the pointer was loaded from {resolved.via.struct}.{resolved.via.member}")
+        weight += 3
+    values = touch.values or {}
+    if resolved.direct and touch.pointer is not None and resolved.access.root in values:
+        if values[resolved.access.root] != touch.pointer:
+            return None
+        facts.append(f"{resolved.access.root} held {touch.pointer:#x}")
+        weight += 3
+    if touch.access in ("read", "write"):
+        weight += 1 if resolved.access.written == (touch.access == "write") else -1
+    return replace(hit, facts=tuple(facts), weight=weight - 2 * resolved.access.address_of)
+
+
+def _best(hits: Sequence[MemberHit]) -> MemberHit | None:
+    if not hits:
+        return None
+    top = max(hit.weight for hit in hits)
+    best = [hit for hit in hits if hit.weight == top]
+    return best[-1] if len({(h.struct, h.member) for h in best}) == 1 else None
+
+
+def _hit(resolved: Resolved | None, fact: str, weight: int = 0) -> MemberHit | None:
+    if resolved is None:
+        return None
+    member = resolved.member
+    return MemberHit(
+        struct=resolved.struct.split()[-1],
+        member=".".join(resolved.path),
+        expression=resolved.access.text,
+        line=resolved.access.line,
+        offset=member.offset if member else None,
+        size=member.size if member else None,
+        facts=(fact,),
+        weight=weight,
+        root=resolved.access.root,
+        written=resolved.access.written,
+    )
+
+
+def resolve(reader: Reader, function: CFunction, access: MemberAccess) -> Resolved | None:
+    """Type an access from its root outwards; None where a step has no known type."""
+    declared = reader.type_of(function, access.root) or cast_type(access.root)
+    struct = struct_name(declared)
+    path: list[str] = []
+    via: Member | None = None
+    direct = True
+    for operator, name in access.steps:
+        if operator == "->" and path:
+            via = reader.member(struct, path, function.module) if struct else None
+            struct, path, direct = struct_name(via.type_name) if via else None, [name], False
+        else:
+            path.append(name)
+    if struct is None:
+        return None
+    member = reader.member(struct, path, function.module)
+    return Resolved(access, struct, tuple(path), member, via, direct)

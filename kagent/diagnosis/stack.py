@@ -1,0 +1,99 @@
+"""Reading stacks: from frames and their inline chains to the frame that owns the problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
+from kagent.klog.model import Frame, KernelLog, TaskState
+from kagent.resolution import Evidence, SourcePoint, evidence
+from kagent.symbols.model import Symbolized
+
+__all__ = [
+    "Symbols",
+    "by_frame",
+    "frame_evidence",
+    "frame_points",
+    "frames_of",
+    "log_origin",
+    "own_point",
+    "points",
+    "reliable",
+]
+
+Symbols: TypeAlias = Mapping[Frame, Symbolized]
+"""What the debug info says about each frame; an empty mapping where there is none."""
+
+
+def by_frame(items: Iterable[Symbolized]) -> dict[Frame, Symbolized]:
+    """Index a symbolizer's answer by frame."""
+    return {item.frame: item for item in items}
+
+
+def reliable(frames: Iterable[Frame]) -> list[Frame]:
+    """Frames the unwinder vouches for; all of them where it vouches for none (no unwinder)."""
+    everything = list(frames)
+    return [f for f in everything if f.reliable] or everything
+
+
+def frame_points(frame: Frame, symbols: Symbols) -> list[SourcePoint]:
+    """The inline chain at `frame`, innermost first; one point without lines if unknown."""
+    known = symbols.get(frame)
+    if known and known.chain:
+        return [
+            SourcePoint(function=c.function, file=c.file, line=c.line, module=frame.module)
+            for c in known.chain
+        ]
+    return [
+        SourcePoint(
+            function=base_name(frame.symbol), file=frame.file, line=frame.line, module=frame.module
+        )
+    ]
+
+
+def points(frames: Sequence[Frame], symbols: Symbols) -> Iterator[tuple[Frame, SourcePoint]]:
+    """Every function of a stack, innermost first, inlined ones included."""
+    for frame in frames:
+        for point in frame_points(frame, symbols):
+            yield frame, point
+
+
+def own_point(frames: Sequence[Frame], symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
+    """The first function of a stack that is no helper and no scaffold."""
+    for frame, point in points(reliable(frames), symbols):
+        if not is_helper(point.function, point.file) and not is_scaffold(point.function):
+            return frame, point
+    return None
+
+
+def frames_of(log: KernelLog, tasks: Iterable[TaskState] = ()) -> list[Frame]:
+    """Every frame of a log worth symbolizing, once: stacks, lockdep's stacks, ``at:`` places."""
+    found: dict[Frame, None] = {}
+    for report in log.reports:
+        found.update(dict.fromkeys(frame for _, frame in report.all_frames()))
+        facts = report.locks
+        if facts is not None:
+            refs = [*facts.holding, *([facts.acquiring] if facts.acquiring else [])]
+            found.update(dict.fromkeys(ref.at for ref in refs if ref.at))
+            found.update(dict.fromkeys(f for link in facts.chain for f in link.frames))
+    for task in (*log.tasks, *tasks):
+        frames = [*([task.pc] if task.pc else []), *task.frames]
+        found.update(dict.fromkeys(frames))
+        found.update(dict.fromkeys(ref.at for ref in task.held if ref.at))
+    return list(found)
+
+
+def log_origin(span: tuple[int, int]) -> str:
+    """How evidence names bytes of the log."""
+    return f"log {span[0]}-{span[1]}"
+
+
+def frame_evidence(frame: Frame, symbols: Symbols) -> Evidence:
+    """A frame with its inline chain, as one fact."""
+    chain = frame_points(frame, symbols)
+    where = " < ".join(
+        f"{p.function} at {p.file}:{p.line}" if p.file else p.function for p in chain
+    )
+    content = f"{frame}: {where}" if chain[0].file else str(frame)
+    return evidence("frame", content, log_origin(frame.span))

@@ -1,0 +1,54 @@
+"""Boots and panics of a log: facts that stand far from the reports they matter to."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from dataclasses import replace
+
+from kagent.klog.lines import MAX_LINE
+from kagent.klog.model import Context, Report
+from kagent.klog.scan import Landmarks
+
+__all__ = ["Completion"]
+
+_BANNER = re.compile(
+    rb"Linux version (\d[\w.+~-]{0,96})(?: \([^\n]{0,400}?\))?(?: (#\d[^\n\r]{0,120}))?"
+)
+
+
+class Completion:
+    """Adds to each report what its boot's banner says, and whether the kernel panicked later."""
+
+    def __init__(self, data: bytes, landmarks: Landmarks) -> None:
+        self._boots = landmarks.boots
+        self._panics = landmarks.panics
+        self._banners = [_banner(data, at) for at in self._boots]
+
+    def complete(self, report: Report) -> Report:
+        """Return `report` with these facts."""
+        start, _ = report.span
+        following = bisect_left(self._panics, start)
+        next_boot = bisect_right(self._boots, start)
+        panicked = following < len(self._panics) and (
+            next_boot == len(self._boots) or self._panics[following] < self._boots[next_boot]
+        )
+        return replace(
+            report,
+            panicked=report.panicked or panicked,
+            context=self._complete_context(report.context, next_boot),
+        )
+
+    def _complete_context(self, context: Context, next_boot: int) -> Context:
+        if context.kernel is not None or not next_boot:
+            return context
+        kernel, build = self._banners[next_boot - 1]
+        return replace(context, kernel=kernel, build=build)
+
+
+def _banner(data: bytes, at: int) -> tuple[str | None, str | None]:
+    match = _BANNER.match(data, at, at + MAX_LINE)
+    if match is None:
+        return None, None
+    build = match[2].decode("utf-8", "replace").strip() if match[2] else None
+    return match[1].decode("ascii", "replace"), build

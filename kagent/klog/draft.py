@@ -1,0 +1,152 @@
+"""A report while it is being read: mutable counterparts of :mod:`kagent.klog.model`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kagent.klog.lines import Line
+from kagent.klog.model import ChainLink, Frame, LockRef, TaskState, Trace, TraceRole
+
+__all__ = ["Block", "Draft", "LockdepDraft", "StackDraft"]
+
+
+@dataclass(slots=True)
+class StackDraft:
+    """A stack whose frames are still coming in."""
+
+    role: TraceRole
+    title: str
+    block: Block
+    task: str | None = None
+    pid: int | None = None
+    cpu: int | None = None
+    time: float | None = None
+    frames: list[Frame] = field(default_factory=list)
+    start: int = 0
+    end: int = 0
+    index: int | None = None
+    """``#N`` of a lockdep chain."""
+    lock: LockRef | None = None
+
+    def freeze(self) -> Trace:
+        """The stack as it stands."""
+        return Trace(
+            self.role,
+            tuple(self.frames),
+            self.title,
+            self.task if self.task is not None else self.block.comm,
+            self.pid if self.pid is not None else self.block.pid,
+            self.cpu if self.cpu is not None else self.block.cpu,
+            self.time,
+            (self.start, self.end),
+        )
+
+
+@dataclass(slots=True)
+class Block:
+    """A part of a report about one task or CPU: its own, another CPU's, another task's."""
+
+    kind: Literal["self", "cpu", "task"]
+    comm: str | None = None
+    pid: int | None = None
+    cpu: int | None = None
+    state: str | None = None
+    blocked_seconds: int | None = None
+    owner: tuple[str, int] | None = None
+    workqueue: str | None = None
+    pc: Frame | None = None
+    registers: dict[str, int] = field(default_factory=dict)
+    code: str | None = None
+    frames: list[Frame] = field(default_factory=list)
+    """Of its first call stack."""
+    stacks: int = 0
+    source: Literal["hung-task", "sysrq", "lockup", "held-locks", "rcu-stall", "oops"] = "oops"
+    running: bool = False
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(slots=True)
+class LockdepDraft:
+    """What a lockdep report has stated so far."""
+
+    variant: str
+    task: str | None = None
+    pid: int | None = None
+    acquiring: LockRef | None = None
+    already: list[LockRef] = field(default_factory=list)
+    holding: list[LockRef] = field(default_factory=list)
+    chain: list[ChainLink] = field(default_factory=list)
+    states: tuple[str, str] | None = None
+    expect: Literal["acquiring", "holding", None] = None
+
+
+@dataclass(slots=True)
+class Draft:
+    """One report, or one dump of tasks, with everything the section readers found."""
+
+    header: Line
+    own: Block
+    block: Block
+    blocks: list[Block] = field(default_factory=list)
+    stacks: list[StackDraft] = field(default_factory=list)
+    stack: StackDraft | None = None
+    """The stack that takes the next frame."""
+    user_pc: bool = False
+    """The line before stated a user-space PC: a ``Code:`` line would be of user space."""
+    user_registers: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
+    """Context: kernel, build, hardware, taint, workqueue, cpu, task, pid, modules."""
+    access: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, str] = field(default_factory=dict)
+    story: list[str] = field(default_factory=list)
+    """The sanitizer's description of the object."""
+    telling: bool = False
+    lockdep: LockdepDraft | None = None
+    held: dict[tuple[str, int], list[LockRef]] = field(default_factory=dict)
+    holder: tuple[str, int] | None = None
+    """Whose locks are being listed."""
+    messages: list[str] = field(default_factory=list)
+    panicked: bool = False
+    died: bool = False
+    tasks: list[TaskState] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, header: Line) -> Draft:
+        """A draft that nothing but its header is known of."""
+        own = Block("self", start=header.start, end=header.end)
+        return cls(header, own, own)
+
+    def say(self, text: str) -> None:
+        """Keep the kernel's own words."""
+        if len(self.messages) < 8:
+            self.messages.append(text.strip()[:300])
+
+    def open_block(self, block: Block, line: Line) -> None:
+        """Go on with another task or CPU."""
+        block.start, block.end = line.start, line.end
+        self.block = block
+        self.blocks.append(block)
+        self.stack = None
+        self.holder = None
+
+    def open_stack(
+        self,
+        role: TraceRole,
+        line: Line,
+        *,
+        task: str | None = None,
+        pid: int | None = None,
+        cpu: int | None = None,
+    ) -> StackDraft:
+        """Begin a stack with its introducing line."""
+        stack = StackDraft(
+            role, line.text.strip(), self.block, task, pid, cpu, line.time, start=line.start
+        )
+        stack.end = line.end
+        self.stacks.append(stack)
+        self.stack = stack
+        self.holder = None
+        return stack

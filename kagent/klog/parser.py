@@ -1,0 +1,132 @@
+"""Log text in, reports out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from kagent.klog.completion import Completion
+from kagent.klog.lines import PLAIN, Line
+from kagent.klog.model import KernelLog, Report, TaskState
+from kagent.klog.reader import freeze, read
+from kagent.klog.relations import relate
+from kagent.klog.scan import Candidate, Region, scan
+from kagent.klog.tasks import freeze_tasks, merge_tasks
+from kagent.klog.titles import make_title
+from kagent.klog.views import view_of
+
+__all__ = ["parse_log"]
+
+Dump = tuple[TaskState, ...]
+"""What a sysrq listing yields."""
+
+
+def parse_log(data: str | bytes) -> KernelLog:
+    """Find every kernel report in `data`: any text, of any origin, hostile or not.
+
+    Spans are byte offsets into `data`, in its UTF-8 form if it is a ``str``. Never raises for
+    any content.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    found = scan(raw)
+    completion = Completion(raw, found.landmarks)
+    reports: list[Report] = []
+    tasks: list[TaskState] = []
+    for region in found.regions():
+        for item in _read_region(region):
+            if isinstance(item, Report):
+                reports.append(completion.complete(item))
+                tasks.extend(item.tasks)
+            else:
+                tasks.extend(item)
+    return KernelLog(relate(reports), merge_tasks(tasks), len(raw))
+
+
+# Second lines of reports that have begun already, with what they go on with.
+_CONTINUES: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
+    (re.compile(r"invalid opcode:|Internal error: "), re.compile(r"kernel BUG at")),
+    (re.compile(r"Internal error: "), re.compile(r"Unable to handle kernel|Unhandled fault")),
+    (re.compile(r"unreferenced object 0x"), re.compile(r"BUG: memory leak")),
+    (re.compile(r"Kernel BUG \[#"), re.compile(r"kernel BUG at")),
+    (re.compile(r"INFO: (?:Allocated|Freed) in "), re.compile(r"BUG")),
+)
+_ECHO = re.compile(
+    r"Kernel panic - not syncing: (?:Fatal exception|(?:kernel: )?panic_on_|hung_task:|softlockup"
+    r"|RCU Stall|Attempted to kill|Aiee|Oops|[Hh]ard ?(?:LOCKUP|lockup)|[A-Z]{4,6}: panic_on_|kasan"
+    r"|BUG!|Unrecoverable|scheduling while|workqueue lockup|UBSAN|KASAN|KFENCE|kmsan|KCSAN)"
+)
+_NEAR = 120
+_LOOK_BACK = 60
+
+
+def _continues(lines: list[Line], candidate: Candidate, previous: Candidate | None) -> bool:
+    """Whether a header line goes on with the report before it."""
+    if previous is None:
+        return False
+    text, before = lines[candidate.index].text, lines[previous.index].text
+    if _ECHO.search(text) or "---[ end Kernel panic" in text:
+        return True
+    if candidate.index - previous.index > _NEAR:
+        return False
+    if candidate.family.weak:
+        return True
+    return any(later.search(text) and first.search(before) for later, first in _CONTINUES)
+
+
+def _starts(region: Region) -> list[Candidate]:
+    """The candidates that begin a report or a dump."""
+    lines = region.lines
+    starts: list[Candidate] = []
+    for candidate in region.candidates:
+        context = lines[candidate.index].context
+        recent = reversed(starts[-8:])
+        same = (c for c in recent if lines[c.index].context == context)
+        previous = next(same, starts[-1] if starts else None)
+        if not _continues(lines, candidate, previous):
+            starts.append(candidate)
+    return starts
+
+
+def _read_region(region: Region) -> Iterator[Report | Dump]:
+    lines = region.lines
+    starts = _starts(region)
+    indices = {c.index for c in starts}
+    for candidate in starts:
+        header = lines[candidate.index]
+        draft = read(
+            header,
+            _own_lines(lines, candidate.index, indices),
+            _lines_before(lines, candidate.index, indices),
+        )
+        if candidate.family.dump:
+            yield freeze_tasks(draft)
+            continue
+        view = view_of(region, candidate)
+        yield freeze(draft, make_title(view.lines, candidate.family, view.whole))
+
+
+def _lines_before(lines: list[Line], index: int, starts: set[int]) -> list[Line]:
+    """What the report's context printed before its header; all for one without a context."""
+    context = lines[index].context
+    before: list[Line] = []
+    for at in range(index - 1, max(index - _LOOK_BACK, -1), -1):
+        if context in (PLAIN, lines[at].context):
+            if at in starts:
+                break
+            before.append(lines[at])
+    return before[::-1]
+
+
+def _own_lines(lines: list[Line], index: int, starts: set[int]) -> Iterator[Line]:
+    """The lines of a report's context up to the next report there."""
+    context = lines[index].context
+    all_cpus = False
+    for at in range(index + 1, len(lines)):
+        line = lines[at]
+        if line.context == context:
+            if at in starts:
+                return
+            all_cpus = all_cpus or "Sending NMI from CPU" in line.text
+            yield line
+        elif all_cpus and line.context[:1] == "C" and at not in starts:
+            yield line

@@ -1,0 +1,68 @@
+"""The canonical call trace: one form that every later step and any client understands.
+
+A call-trace line becomes ``[1234.123][ T1] symbol+0xoff/0xsize``, every other line stays byte for
+byte. Time stamp and caller are the log's own where it has them; the constants stand in where it
+has none. What precedes the stamp (syslog prefix, mail quote, indentation) is kept, and so is all
+that follows the symbol (``[module]``, ``file:line``); only the address columns of old kernels go.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kagent.klog.frames import CALLED_FROM, FRAME, INLINE
+from kagent.klog.lines import MAX_LINE, NO_CALLER, NO_STAMP, peel
+
+__all__ = ["reformat"]
+
+_INDENT = re.compile(r"[ \t]*")
+
+
+def reformat(text: str) -> str:
+    """Return `text` with its call-trace lines in the canonical form.
+
+    The number of lines does not change, line ends stay as they are, and reformatting again changes
+    nothing. Any text is fit; one without a trace comes back as it is.
+    """
+    return "\n".join(_reformat_line(line) for line in text.split("\n"))
+
+
+def _reformat_line(line: str) -> str:
+    if ("+0x" not in line and "[inline]" not in line) or len(line) > MAX_LINE:
+        return line
+    body = line.rstrip("\r")
+    raw = body.encode("utf-8", "surrogatepass")
+    size, time, _ = peel(raw)
+    prefix = raw[:size].decode("utf-8", "surrogatepass")
+    rest = body[len(prefix) :]
+    frame = _frame_text(rest)
+    if frame is None:
+        return line
+    return _stamped(prefix, rest, time) + frame + line[len(body) :]
+
+
+def _frame_text(text: str) -> str | None:
+    """A trace line from its ``? `` or symbol on; None for other lines."""
+    if match := FRAME.match(text) or INLINE.match(text):
+        start = match.start("guess" if match["guess"] else "sym")
+        if match.groupdict().get("open"):  # s390: "([<address>] symbol+0x1/0x2)"
+            return text[start : match.start("close")] + text[match.end("close") :]
+        return text[start:]
+    match = CALLED_FROM.match(text)
+    return text[match.start("csym") :].replace(")", "", 1) if match else None
+
+
+_HAS_CALLER = re.compile(r"\] ?\[ *[CT]\d{1,9}(?:@\d{1,4})?\]$")
+_HAS_STAMP = re.compile(r"\[ *\d{1,9}\.\d{1,9}(?:@\d{1,3})?\]$")
+
+
+def _stamped(prefix: str, rest: str, time: float | None) -> str:
+    """What goes before the symbol."""
+    stamp = prefix.rstrip(" ")
+    if _HAS_CALLER.search(stamp):
+        return f"{stamp} "
+    if _HAS_STAMP.search(stamp):
+        return f"{stamp}{NO_CALLER} "
+    indent = _INDENT.match(rest)
+    blank = indent[0] if indent and not prefix.strip(" >|") else ""
+    return f"{prefix}{blank}{NO_STAMP if time is None else f'[{time:.6f}]'}{NO_CALLER} "

@@ -1,0 +1,89 @@
+"""Register dumps and ``Code:`` lines."""
+
+from __future__ import annotations
+
+import re
+
+from kagent.klog.draft import Draft
+from kagent.klog.lines import Line
+
+__all__ = ["read_registers"]
+
+# Names as the architectures' show_regs() print them (upper case there for x86, ppc, loongarch).
+_NAMES = frozenset(
+    (
+        # x86
+        "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 r08 r09 eflags rflags "
+        "eax ebx ecx edx esi edi ebp esp cr0 cr2 cr3 cr4 orig_rax orig_eax dr0 dr1 dr2 dr3 dr6 dr7 "
+        "fs gs knlgs cs ds es ss pkru "
+        # arm, arm64
+        + " ".join(f"x{n}" for n in range(31))
+        + " pc lr sp pstate psr ip fp r0 r1 r2 r3 r4 r5 r6 r7 pmr esr far "
+        # ppc
+        "nip ctr msr xer dar dsisr cfar irqmask link "
+        # riscv, mips, loongarch
+        "epc ra gp tp t0 t1 t2 t3 t4 t5 t6 t7 t8 s0 s1 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 "
+        "a0 a1 a2 a3 a4 a5 a6 a7 status badaddr cause hi lo badva era crmd prmd euen ecfg estat "
+        "badv prid u0"
+    ).split()
+)
+_PAIR = re.compile(r"([A-Za-z_]\w{0,8})(?: {0,4}: {0,2}| )(?:[0-9a-f]{4}:)?([0-9a-f]{8,16})\b")
+_GPR = re.compile(r"GPR(\d\d): ((?:[0-9a-f]{8,16} ?){1,8})")
+_MIPS = re.compile(r"\$ ?(\d{1,2}) {0,4}: ((?:[0-9a-f]{8,16} ?){1,4})")
+_S390_FIRST = re.compile(r"Krnl GPRS: ((?:[0-9a-f]{16} ?){1,4})")
+_S390_MORE = re.compile(r"\s{8,16}((?:[0-9a-f]{16} ?){4})$")
+_CODE = re.compile(r"\s{0,8}(?:Krnl )?Code: {0,4}(.{1,1000})")
+_LOOKS = re.compile(
+    r"\s{0,8}(?:[A-Z][A-Z0-9_]{1,8}: |[a-z]\w{0,6} {0,4}: [0-9a-f]{8}|GPR\d\d:|\$ ?\d|Krnl GPRS"
+    r"|(?:pc|a0|a4|t0|t4|s0|s4|s8|u0|x\d+) [0-9a-f]{16} |(?:RSP|ESP|RAX|EAX|xPSR|Hi|Lo|r\d{1,2}) )"
+)
+
+
+def read_registers(draft: Draft, line: Line) -> bool:
+    """Take a line of registers or code; user-space ones are recognised and dropped."""
+    text = line.text
+    if "Code: " in text and (match := _CODE.match(text)):
+        _take_code(draft, match[1].strip())
+        return True
+    if not _LOOKS.match(text):
+        if match := _S390_MORE.match(text):
+            _numbered(draft, match[1], "r", _next_s390(draft))
+            return True
+        return False
+    if match := _GPR.match(text):
+        _numbered(draft, match[2], "r", int(match[1]))
+        return True
+    if match := _MIPS.match(text):
+        _numbered(draft, match[2], "r", int(match[1]))
+        return True
+    if match := _S390_FIRST.match(text):
+        _numbered(draft, match[1], "r", 0)
+        return True
+    pairs = [(m[1].lower(), m[2]) for m in _PAIR.finditer(text) if m[1].lower() in _NAMES]
+    for name, value in pairs:
+        _store(draft, _X86_SHORT.get(name, name), int(value, 16))
+    return bool(pairs)
+
+
+_X86_SHORT = {"r08": "r8", "r09": "r9"}
+
+
+def _store(draft: Draft, name: str, value: int) -> None:
+    if not draft.user_registers:
+        draft.block.registers.setdefault(name, value)
+
+
+def _numbered(draft: Draft, values: str, prefix: str, first: int) -> None:
+    for number, value in enumerate(values.split(), first):
+        _store(draft, f"{prefix}{number}", int(value, 16))
+
+
+def _next_s390(draft: Draft) -> int:
+    return sum(name[1:].isdigit() for name in draft.block.registers if name[0] == "r")
+
+
+def _take_code(draft: Draft, code: str) -> None:
+    if draft.user_pc or not re.match(r"[0-9a-f(<]", code):
+        return
+    if draft.block.code is None and (draft.block.pc is not None or not draft.user_registers):
+        draft.block.code = code

@@ -1,0 +1,187 @@
+"""Finding the few lines of a long log that matter.
+
+An Aho-Corasick automaton over some dozen literals passes over a boot log at several hundred MB/s;
+Python code runs only where one of them was found. The literals are the shortest telling parts of
+what :mod:`kagent.klog.formats` looks for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import ahocorasick_rs
+
+from kagent.klog.formats import Family, family_of
+from kagent.klog.lines import MAX_LINE, Line, split_lines
+
+__all__ = ["Candidate", "Landmarks", "Region", "Scan", "scan"]
+
+_LITERALS = (
+    b"BUG",
+    b"WARNING:",
+    b"INFO:",
+    b"nable to handle kernel",
+    b"eneral protection fault",
+    b"Unhandled fault:",
+    b"double fault",
+    b"stack segment: ",
+    b"Kernel panic",
+    b"panicked",
+    b"panic:",
+    b"trusty: panic",
+    b"divide error:",
+    b"divide_error:",
+    b"Internal error:",
+    b"fatal error:",
+    b"opcode: ",
+    b"int3: ",
+    b"Booting the kernel.",
+    b"unregister_netdevice: waiting for",
+    b"VFS: Close: file count is 0",
+    b"VFS: Busy inodes after unmount",
+    b"Alignment trap:",
+    b"UBSAN:",
+    b"SYZFA",
+    b"segfault at ",
+    b"traps: ",
+    b"unreferenced object 0x",
+    b"hard LOCKUP",
+    b"ainted): ",
+    b"Kernel bug detected",
+    b" [#",
+    b"ysrq: Show ",
+    b"SysRq : Show ",
+    b"Linux version ",
+)
+_BOOT = b"Linux version "
+_PANIC = b"Kernel panic - not syncing"
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A line that announces a report."""
+
+    index: int
+    """Of the line in its region."""
+    family: Family
+
+
+@dataclass(slots=True)
+class Region:
+    """A stretch of the log around candidates, as lines."""
+
+    lines: list[Line]
+    candidates: list[Candidate]
+
+
+_LEAD_IN = 40
+"""Lines before a header that may belong to it (``list_add corruption.``, ``cut here``)."""
+_QUIET = 400
+"""Lines without anything of a stack after which a region ends."""
+_MAX_REGION = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """Offsets of boot banners (init/version.c) and panic lines, ascending."""
+
+    boots: list[int] = field(default_factory=list)
+    panics: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one pass over a log finds."""
+
+    data: bytes
+    headers: dict[int, Family]
+    """Families of the lines that announce a report, by the line's first byte."""
+    landmarks: Landmarks
+
+    def regions(self) -> Iterator[Region]:
+        """Yield the parts of the log that hold reports, in order, without overlap."""
+        starts = sorted(self.headers)
+        floor = position = 0
+        while position < len(starts):
+            start = _lines_back(self.data, starts[position], floor)
+            region, floor = _read(self.data, start, self.headers)
+            position = bisect_left(starts, floor, position)
+            yield region
+
+
+def scan(data: bytes) -> Scan:
+    """Find the header lines, boots and panics of a log."""
+    found = Scan(data, {}, Landmarks())
+    line_end = 0
+    for at in _hits(data):
+        if at < line_end:
+            continue  # one look at a line is enough
+        newline = data.rfind(b"\n", max(at - MAX_LINE, 0), at)
+        line_end = data.find(b"\n", at) + 1 or len(data)
+        if newline >= 0 or at < MAX_LINE:  # else too deep in an endless line
+            _look(found, newline + 1, line_end)
+    return found
+
+
+def _look(found: Scan, start: int, end: int) -> None:
+    line = next(split_lines(found.data, start, end), None)
+    if line is None:
+        return
+    raw = found.data[line.start : min(line.end, line.start + MAX_LINE)]
+    if (at := raw.find(_BOOT)) >= 0:
+        found.landmarks.boots.append(start + at)
+    if (at := raw.find(_PANIC)) >= 0:
+        found.landmarks.panics.append(start + at)
+    family = family_of(line.text)
+    if family is not None:
+        found.headers[start] = family
+
+
+@cache
+def _automaton() -> ahocorasick_rs.BytesAhoCorasick:
+    return ahocorasick_rs.BytesAhoCorasick(_LITERALS)
+
+
+def _hits(data: bytes) -> Iterator[int]:
+    """Offsets of the literals, ascending."""
+    automaton = _automaton()
+    view = memoryview(data)
+    start = 0
+    while start < len(data):
+        end = min(start + _CHUNK, len(data))
+        if end < len(data):  # cut at a line's end: no literal goes over it
+            end = data.rfind(b"\n", start, end) + 1 or end
+        for _, at, _ in automaton.find_matches_as_indexes(view[start:end]):
+            yield start + at
+        start = end
+
+
+def _lines_back(data: bytes, start: int, floor: int) -> int:
+    limit = max(floor, start - _LEAD_IN * 200)
+    for _ in range(_LEAD_IN):
+        if start <= limit:
+            break
+        start = max(data.rfind(b"\n", limit, start - 1) + 1, floor)
+    return start
+
+
+def _read(data: bytes, start: int, headers: dict[int, Family]) -> tuple[Region, int]:
+    """The region that begins at `start`, and where it ends."""
+    region = Region([], [])
+    quiet = -_LEAD_IN
+    end = start
+    for line in split_lines(data, start):
+        family = headers.get(line.start)
+        if family is not None:
+            region.candidates.append(Candidate(len(region.lines), family))
+            quiet = 0
+        region.lines.append(line)
+        quiet = 0 if "+0x" in line.text else quiet + 1
+        end = line.end + 1
+        if quiet > _QUIET or end - start > _MAX_REGION:
+            break
+    return region, end

@@ -1,0 +1,89 @@
+"""The lines that belong to one report's context, as the title rules want them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kagent.klog.lines import CONSOLE, Line
+from kagent.klog.scan import Candidate, Region
+
+__all__ = ["View", "view_of"]
+
+MAX_LINES = 3000
+_MAX_HEADERS = 12
+
+# These go on with a report instead of beginning another one.
+_CONTINUES = re.compile(
+    r"invalid opcode: 0000|Kernel panic - not syncing|unregister_netdevice: waiting for"
+    r"|PANIC: double fault|Internal error:"
+)
+# Not reports, yet they print a stack: what follows may belong to them.
+_FOREIGN_STACK = re.compile(
+    r"vmalloc: allocation failure:|FAULT_INJECTION: forcing a failure|FAULT_FLAG_ALLOW_RETRY missing"
+)
+_GUESSED = re.compile(r"(?:\[<[0-9a-f]+>\])? \? ")
+_ALL_CPUS = "Sending NMI from CPU"
+_TAINT_NOTE = "Disabling lock debugging due to kernel taint"
+_ECHO = re.compile(
+    r"Kernel panic - not syncing|WARNING: possible circular locking dependency detected"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Text of a report's own context, from its header on."""
+
+    lines: list[str]
+    """Up to where another report may begin to mix in."""
+    whole: list[str]
+
+
+def _is_replayed(lines: list[Line], index: int) -> bool:
+    """The console lost the rest of this line and prints it again."""
+    following = lines[index + 1].text if index + 1 < len(lines) else ""
+    return "** replaying previous printk message **" in following
+
+
+def view_of(region: Region, candidate: Candidate) -> View:
+    """Collect what the header's CPU or task went on to print."""
+    lines = region.lines
+    header = lines[candidate.index]
+    own = header.caller is not None
+    headers = {c.index for c in region.candidates if not (c.family.strict or c.family.dump)}
+    enough = 16 if "BUG: KMSAN:" in header.text else 22
+    whole: list[str] = []
+    limit: int | None = None
+    all_cpus = muted = False
+    seen = 0
+    for index in range(candidate.index, min(candidate.index + MAX_LINES, len(lines))):
+        line = lines[index]
+        text = line.text
+        first = index == candidate.index
+        if not first:
+            if index in headers:
+                seen += 1
+                if seen > _MAX_HEADERS:
+                    break
+                if limit is None and not own and not _CONTINUES.search(text):
+                    if not _is_replayed(lines, index):
+                        limit = len(whole)
+            elif limit is None and not own and _FOREIGN_STACK.search(text):
+                limit = len(whole)
+            if line.context != header.context and not (all_cpus and line.context[:1] == "C"):
+                continue
+            if line.context and "<EOI>" not in text:
+                if _GUESSED.search(text) or text.endswith("(unreliable)"):
+                    continue
+        skip = muted
+        if _TAINT_NOTE in text:
+            skip = True
+        elif _ALL_CPUS in text:
+            all_cpus = True
+        elif len(whole) + 1 > enough and _ECHO.search(text):
+            # The stack of panic_on_warn, or lockdep's complaint about the oops itself.
+            muted = skip = True
+        if skip and not first:
+            continue
+        whole.append(text)
+    return View(whole[:limit] if limit is not None else whole, whole)

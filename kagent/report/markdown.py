@@ -1,0 +1,255 @@
+"""The Error Resolution Summary as GitHub-flavoured Markdown.
+
+Text is escaped for where it stands: prose by backslashes, values from the log in code spans, and
+listings in fences longer than any run of backticks they contain (CommonMark 0.31, 2.4, 4.5, 6.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from kagent.report.decoded import Code, Stack
+from kagent.report.facts import Fact
+from kagent.report.prose import Block, Span
+from kagent.report.summary import FixEntry, Summary, WaitRow, summarise
+from kagent.resolution import Evidence, Resolution
+
+__all__ = ["to_markdown"]
+
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])")
+_BLOCK_START = re.compile(r"^(?:[#+=-]|(\d{1,9})(?=[.)]))")
+_TICKS = re.compile(r"`+")
+_FENCE_TICKS = re.compile(r"^ {0,3}(`{3,})", re.MULTILINE)
+
+
+def to_markdown(res: Resolution) -> str:
+    """Render `res`; evidence references link to the ledger at the end."""
+    summary = summarise(res)
+    known = {item.id for item in summary.evidence}
+    return "\n".join(_Writer(known).document(summary)).rstrip("\n") + "\n"
+
+
+def _escape(text: str) -> str:
+    text = _SPECIAL.sub(lambda m: "\\" + m[0], text)
+    return _BLOCK_START.sub(lambda m: f"{m[1]}\\" if m[1] else "\\" + m[0], text)
+
+
+def _strong(text: str) -> str:
+    return f"**{_escape(text)}**" if text.strip() else ""
+
+
+def _code(text: str) -> str:
+    """A code span; blanks pad a text that starts or ends with a backtick."""
+    if not text:
+        return ""
+    ticks = "`" * (max(map(len, _TICKS.findall(text)), default=0) + 1)
+    pad = " " if text[0] in "` " or text[-1] in "` " else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def _fence(text: str, language: str = "") -> list[str]:
+    longest = max(map(len, _FENCE_TICKS.findall(text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return [f"{ticks}{language}", *text.split("\n"), ticks, ""]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [*(f"| {' | '.join(cells)} |" for cells in lines), ""]
+
+
+def _cell(text: str) -> str:
+    r"""A code span in a table: GFM reads ``\|`` there, and only there, as a bar."""
+    return _code(text).replace("|", "\\|")
+
+
+class _Writer:
+    """Writes the parts in order; `known` are the evidence ids that the ledger holds."""
+
+    def __init__(self, known: set[str]) -> None:
+        self._known = known
+
+    def document(self, summary: Summary) -> Iterator[str]:
+        yield f"# {_escape(summary.title)}"
+        yield ""
+        yield _escape(summary.subtitle)
+        yield ""
+        if summary.lead:
+            yield self._spans(summary.lead)
+            yield ""
+        yield from self._facts(summary.facts)
+        parts: list[tuple[str, Callable[[Summary], Iterator[str]]]] = [
+            ("1. Issue identification and reformatted trace", self._identification),
+            ("2. Decoded stack and faulting code", self._decoded),
+            ("3. Fixes found", self._fixes),
+            ("4. Bug comprehension", self._comprehension),
+            ("5. Solution", self._solution),
+            ("What is missing", self._missing),
+            ("Evidence", self._ledger),
+            ("Engine", self._colophon),
+        ]
+        for title, part in parts:
+            yield f"## {title}"
+            yield ""
+            yield from part(summary)
+
+    def _identification(self, summary: Summary) -> Iterator[str]:
+        yield summary.found
+        yield ""
+        if summary.reports:
+            rows = (
+                (
+                    f"**{r.number}**" if r.primary else str(r.number),
+                    _cell(r.title),
+                    _cell(r.kind),
+                    _escape(r.notes),
+                )
+                for r in summary.reports
+            )
+            yield from _table(("#", "Report", "Kind", "Notes"), rows)
+        if summary.reformatted:
+            yield from _fence(summary.reformatted, "text")
+
+    def _decoded(self, summary: Summary) -> Iterator[str]:
+        yield from self._facts(summary.fault)
+        if summary.code:
+            yield from self._source(summary.code)
+        for stack in summary.stacks:
+            yield from self._stack(stack)
+        if summary.memory:
+            yield from ("### Memory", "")
+            yield from self._facts(summary.memory)
+        if summary.verdict:
+            yield from ("### Locks", "")
+            yield from self._facts(summary.verdict)
+            for number, cycle in enumerate(summary.cycles, 1):
+                yield from self._waits(f"Cycle {number}", cycle)
+            yield from self._waits("Only queued behind it", summary.victims)
+
+    def _source(self, code: Code) -> Iterator[str]:
+        yield f"Source: {_code(code.origin)}"
+        yield ""
+        rows = code.numbered()
+        width = len(str(rows[-1][0]))
+        text = "\n".join(f"{'>' if mark else ' '}{n:>{width}}  {row}" for n, row, mark in rows)
+        yield from _fence(text, "c")
+
+    def _stack(self, stack: Stack) -> Iterator[str]:
+        yield _strong(stack.title)
+        yield ""
+        marks = {"fault": "→ ", "own": "⇢ ", "": "  "}
+        texts = [
+            f"{marks[line.mark]}{'  ' * line.inlined}{line.text}{' (inlined)' * line.inlined}"
+            for line in stack.lines
+        ]
+        width = max(map(len, texts), default=0)
+        rows = [
+            f"{text:<{width}}  {line.where}{f'  ({line.note})' if line.note else ''}".rstrip()
+            for text, line in zip(texts, stack.lines, strict=True)
+        ]
+        rows += [f"  … {words}" for words in stack.left_out]
+        yield from _fence("\n".join(rows), "text")
+
+    def _waits(self, title: str, rows: Sequence[WaitRow]) -> Iterator[str]:
+        if not rows:
+            return
+        yield f"**{title}**"
+        yield ""
+        cells = ([_cell(c) for c in (r.task, r.holds, r.waits_for, r.where)] for r in rows)
+        yield from _table(("Task", "Holds", "Waits for", "Where"), cells)
+
+    def _fixes(self, summary: Summary) -> Iterator[str]:
+        if not summary.fixes:
+            yield from ("No candidate fix was found.", "")
+        for number, fix in enumerate(summary.fixes, 1):
+            yield from self._fix(number, fix)
+
+    def _fix(self, number: int, fix: FixEntry) -> Iterator[str]:
+        yield f"{number}. {_strong(fix.subject) or _code(fix.hash)}"
+        yield ""
+        yield f"   - Commit: {_code(fix.hash)} by {_code(fix.by)}"
+        yield f"   - Confidence: {fix.confidence}"
+        yield f"   - Status: {_escape(fix.status)}"
+        yield from (f"   - Why: {self._spans(why)}" for why in fix.why)
+        yield ""
+
+    def _comprehension(self, summary: Summary) -> Iterator[str]:
+        for block in summary.explanation:
+            yield from self._block(block)
+        if not summary.explanation and not summary.findings:
+            yield from ("Nothing could be concluded from the evidence at hand.", "")
+        yield from self._list(f"{self._spans(c)} ({_escape(by)})" for c, by in summary.findings)
+        if summary.unverified:
+            yield from ("**Rejected by verification**", "")
+            yield from self._list(map(self._spans, summary.unverified))
+
+    def _solution(self, summary: Summary) -> Iterator[str]:
+        if not summary.actions:
+            yield from ("No action can be recommended from the evidence at hand.", "")
+        for heading, steps in summary.actions:
+            yield from (f"**{heading}**", "")
+            yield from self._list(map(self._spans, steps))
+
+    def _missing(self, summary: Summary) -> Iterator[str]:
+        if not summary.missing:
+            yield from ("Nothing that was looked for is missing.", "")
+        yield from self._list(
+            f"{self._spans(what)}: {self._spans(how)}" if how else self._spans(what)
+            for what, how in summary.missing
+        )
+
+    def _ledger(self, summary: Summary) -> Iterator[str]:
+        if not summary.evidence:
+            yield from ("The ledger is empty.", "")
+        for item in summary.evidence:
+            yield from self._evidence(item)
+
+    def _evidence(self, item: Evidence) -> Iterator[str]:
+        yield f"### {_escape(item.id)}"
+        yield ""
+        yield f"{item.kind}, from {_code(' '.join(item.origin.split()))}"
+        yield ""
+        yield from _fence(item.content)
+
+    def _colophon(self, summary: Summary) -> Iterator[str]:
+        yield from self._facts(summary.engine)
+        yield from self._list(map(self._spans, summary.notes))
+
+    def _facts(self, facts: Sequence[Fact]) -> Iterator[str]:
+        return self._list(f"{label}: {_code(value)}" for label, value in facts)
+
+    def _list(self, items: Iterable[str]) -> Iterator[str]:
+        lines = [f"- {item}" for item in items]
+        return iter([*lines, ""] if lines else [])
+
+    def _spans(self, spans: Sequence[Span]) -> str:
+        return "".join(map(self._span, spans)).strip()
+
+    def _span(self, span: Span) -> str:
+        match span.style:
+            case "code":
+                return _code(span.text)
+            case "strong":
+                return _strong(span.text)
+            case "em":
+                return f"*{_escape(span.text)}*" if span.text.strip() else span.text
+            case "ref" if span.text in self._known:
+                return f"[\\[{span.text}\\]](#{span.text.lower()})"
+            case "ref":
+                return f"\\[{span.text}\\]"
+            case "text":
+                return _escape(span.text)
+
+    def _block(self, block: Block) -> Iterator[str]:
+        match block.kind:
+            case "code":
+                yield from _fence(block.code)
+            case "heading":
+                yield from (f"### {self._spans(block.spans)}", "")
+            case "paragraph":
+                yield from (self._spans(block.spans), "")
+            case "item":
+                indent = "   " * block.depth
+                yield f"{indent}{block.marker or ' '} {self._spans(block.spans)}"
+                yield ""

@@ -1,0 +1,214 @@
+"""The Error Resolution Summary as plain values in reading order, shared by every view.
+
+`summarise` strips terminal escapes and control characters from the whole resolution once; after
+that each view only has to escape for its own syntax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kagent.report.decoded import Code, Stack, fault_code, stacks
+from kagent.report.facts import (
+    Fact,
+    context_facts,
+    deadlock_facts,
+    engine_facts,
+    fault_facts,
+    fix_status,
+    memory_facts,
+    percent,
+    place,
+    task_name,
+)
+from kagent.report.prose import Block, Span, inline, one_line, parse_markdown
+from kagent.resolution import CycleMember, Evidence, Fix, ReportView, Resolution, Victim
+from kagent.text import strip_control
+
+__all__ = ["FixEntry", "ReportRow", "Summary", "WaitRow", "summarise"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One report of the log."""
+
+    number: int
+    title: str
+    kind: str
+    primary: bool
+    notes: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRow:
+    """A task that waits."""
+
+    task: str
+    holds: str
+    waits_for: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class FixEntry:
+    """A candidate fix."""
+
+    hash: str
+    subject: str
+    by: str
+    confidence: str
+    status: str
+    why: tuple[tuple[Span, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All five parts, the ledger and the colophon."""
+
+    title: str
+    subtitle: str
+    facts: tuple[Fact, ...]
+    lead: tuple[Span, ...]
+    # 1: identification
+    found: str
+    reports: tuple[ReportRow, ...]
+    reformatted: str
+    # 2: decoded stack and faulting code
+    fault: tuple[Fact, ...]
+    code: Code | None
+    stacks: tuple[Stack, ...]
+    memory: tuple[Fact, ...]
+    verdict: tuple[Fact, ...]
+    cycles: tuple[tuple[WaitRow, ...], ...]
+    victims: tuple[WaitRow, ...]
+    # 3: fixes
+    fixes: tuple[FixEntry, ...]
+    # 4: comprehension
+    explanation: tuple[Block, ...]
+    findings: tuple[tuple[tuple[Span, ...], str], ...]
+    """(claim with its references, who says so and how sure)."""
+    # 5: what to do
+    actions: tuple[tuple[str, tuple[tuple[Span, ...], ...]], ...]
+    """(heading, steps)."""
+    missing: tuple[tuple[tuple[Span, ...], tuple[Span, ...]], ...]
+    """(what, how to get it)."""
+    evidence: tuple[Evidence, ...]
+    unverified: tuple[tuple[Span, ...], ...]
+    notes: tuple[tuple[Span, ...], ...]
+    engine: tuple[Fact, ...]
+
+
+def summarise(res: Resolution) -> Summary:
+    """Arrange `res` for reading; its text holds no control character but tab and newline."""
+    res = Resolution.model_validate(_strip(res.model_dump()))
+    primary = res.primary
+    return Summary(
+        title=one_line(primary.title) if primary else "No kernel report",
+        subtitle=_subtitle(res),
+        facts=tuple(context_facts(primary)) if primary else (),
+        lead=inline(res.summary),
+        found=_found(res.reports),
+        reports=tuple(_report_row(i, r) for i, r in enumerate(res.reports, 1)),
+        reformatted=res.reformatted.strip("\n"),
+        fault=tuple(fault_facts(res.fault)) if res.fault else (),
+        code=fault_code(res),
+        stacks=tuple(stacks(primary.frames, res.fault)) if primary else (),
+        memory=tuple(memory_facts(res.memory)) if res.memory else (),
+        verdict=tuple(deadlock_facts(res.deadlock)) if res.deadlock else (),
+        cycles=tuple(tuple(map(_wait_row, c)) for c in res.deadlock.cycles) if res.deadlock else (),
+        victims=tuple(map(_wait_row, res.deadlock.victims)) if res.deadlock else (),
+        fixes=tuple(map(_fix_entry, res.fixes)),
+        explanation=parse_markdown(res.explanation),
+        findings=tuple(
+            (inline(_cited(f.claim, f.evidence)), f"{percent(f.confidence)}, {one_line(f.by)}")
+            for f in res.findings
+        ),
+        actions=tuple(
+            (heading, tuple(map(inline, steps)))
+            for heading, steps in (
+                ("Patch or upgrade", res.actions.fix),
+                ("Verify", res.actions.verify),
+                ("If you cannot patch", res.actions.mitigate),
+            )
+            if steps
+        ),
+        missing=tuple((inline(m.what), inline(m.how)) for m in res.missing),
+        evidence=tuple(res.evidence),
+        unverified=tuple(map(inline, res.unverified)),
+        notes=tuple(map(inline, res.notes)),
+        engine=tuple(engine_facts(res)),
+    )
+
+
+def _strip(value: Any) -> Any:
+    match value:
+        case str():
+            return strip_control(value)
+        case dict():
+            return {_strip(key): _strip(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_strip(item) for item in value]
+        case _:
+            return value
+
+
+def _cited(claim: str, ids: Iterable[str]) -> str:
+    absent = [one for one in ids if not re.search(rf"\b{re.escape(one)}\b", claim)]
+    return f"{claim} [{', '.join(absent)}]" if absent else claim
+
+
+def _subtitle(res: Resolution) -> str:
+    primary = res.primary
+    parts = [primary.kind if primary else "", f"{res.route} analysis"]
+    if res.subsystem:
+        parts.append(res.subsystem.name)
+    return " · ".join(one_line(part) for part in parts if part)
+
+
+def _found(reports: list[ReportView]) -> str:
+    if not reports:
+        return "No kernel report was found in the log."
+    if len(reports) == 1:
+        return "Found 1 kernel report in the log."
+    first = next((i for i, r in enumerate(reports, 1) if r.primary), None)
+    text = f"Found {len(reports)} kernel reports in the log"
+    return f"{text}; number {first} is the primary one." if first else f"{text}."
+
+
+def _report_row(number: int, report: ReportView) -> ReportRow:
+    notes = [f"bytes {report.span[0]}–{report.span[1]}"]
+    if report.caused_by is not None:
+        notes.append(f"consequence of {report.caused_by + 1}")
+    if report.repeats:
+        notes.append(f"repeated {report.repeats}×")
+    if report.corrupted:
+        notes.append("damaged")
+    if not report.kernel_bug:
+        notes.append("not a kernel bug")
+    return ReportRow(
+        number, one_line(report.title), one_line(report.kind), report.primary, ", ".join(notes)
+    )
+
+
+def _wait_row(waiter: CycleMember | Victim) -> WaitRow:
+    holds, kind, mark = "", "", ""
+    if isinstance(waiter, CycleMember):
+        holds = one_line(", ".join(waiter.holds))
+        kind = f" ({waiter.lock_type})" if waiter.lock_type else ""
+        mark = " (inferred)" if waiter.inferred else ""
+    waits = one_line(waiter.waits_for + kind) if waiter.waits_for else ""
+    return WaitRow(task_name(waiter.task, waiter.pid), holds, waits + mark, place(waiter.where))
+
+
+def _fix_entry(fix: Fix) -> FixEntry:
+    return FixEntry(
+        hash=one_line(fix.hash),
+        subject=one_line(fix.subject),
+        by=one_line(f"{fix.author}, {fix.date[:10]}"),
+        confidence=percent(fix.confidence),
+        status=fix_status(fix.status),
+        why=tuple(map(inline, fix.why)),
+    )

@@ -1,0 +1,294 @@
+"""The source of the crashed kernel, at its own version: functions, lines, files, maintainers."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kagent.errors import InputError, MissingDataError
+from kagent.source.c_syntax import CSource, FunctionSpan
+from kagent.source.git import GitRepository
+from kagent.source.lookup import OUTSIDE_KERNEL, definitions_in, rank_path
+from kagent.source.maintainers import Maintainers, SubsystemEntry
+from kagent.source.model import Excerpt, FunctionSource
+from kagent.source.names import definition_patterns, source_names
+from kagent.source.release import revision_candidates
+from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, confined
+
+__all__ = ["SourceTree"]
+
+MAX_LINES = 400
+"""Lines of one excerpt."""
+MAX_FUNCTION_LINES = 1200
+_MAX_NAMES = 512
+_MAX_FILES = 96
+_MAX_FILES_OF_NAME = 8
+_CACHED_FILES = 64
+_CACHED_NAMES = 4096
+_C_FILES = ("*.c", "*.h", "*.S")
+_MAKEFILE = re.compile(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)", re.M)
+
+
+class SourceTree:
+    """One version of a source tree. Reads are confined to it; results are cached and bounded."""
+
+    def __init__(self, root: Path, store: Store, note: str) -> None:
+        self.root = root
+        self.note = note
+        """What this is and how it was chosen, in words."""
+        self.truncated = False
+        """Whether a lookup met a bound and may have missed definitions."""
+        self._store = store
+        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._parsed: OrderedDict[str, CSource] = OrderedDict()
+        self._found: dict[str, tuple[list[FunctionSource], bool]] = {}
+        self._maintainers: Maintainers | None = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, spec: str | Path) -> SourceTree:
+        """Open ``PATH`` (the files as they lie there) or ``PATH@REV`` (a git revision).
+
+        Raises `InputError` when there is no such directory, it is no repository, or REV is
+        unknown.
+        """
+        text = str(spec)
+        if "\0" in text:
+            raise InputError("a path cannot hold a NUL byte")
+        if Path(text).is_dir():
+            root = Path(text)
+            repository = GitRepository(root)
+            if (root / "HEAD").is_file() and repository.is_repository():
+                return cls._at(root, "HEAD", "the newest commit of a bare repository")
+            return cls(root, DirectoryStore(root), f"the files in {root} as they are")
+        path, at, revision = text.rpartition("@")
+        if at and path and Path(path).is_dir():
+            return cls._at(Path(path), revision, f"revision {revision} of {path}, as asked for")
+        raise InputError(
+            f"{path or text} is not a directory",
+            hint="give the path of a kernel tree, or PATH@TAG of a git repository",
+        )
+
+    @classmethod
+    def for_release(cls, path: str | Path, release: str, *, build: str | None = None) -> SourceTree:
+        """Open a repository at the tag or commit that `release` was built from.
+
+        ``6.14.0+`` → ``v6.14``, ``6.1.192`` → ``v6.1.192``; `build` is the rest of the banner.
+        `note` says what was chosen and why. A plain tree is opened as it is, with its version
+        in the note. Raises `MissingDataError` when the repository has no such tag.
+        """
+        root = Path(path)
+        if not root.is_dir():
+            raise InputError(f"{root} is not a directory", hint="give the path of a kernel tree")
+        repository = GitRepository(root)
+        if not repository.is_repository():
+            return cls.open(root)._compared_with(release)
+        tried = []
+        for revision, reason in revision_candidates(release, build):
+            try:
+                return cls._at(root, revision, f"{revision} of {root}: {reason}")
+            except InputError:
+                tried.append(revision)
+        raise MissingDataError(
+            f"{root} has no tag for kernel {release} (tried {', '.join(tried) or 'nothing'})",
+            hint="fetch the stable tags, or name the revision yourself: PATH@REV",
+        )
+
+    @classmethod
+    def _at(cls, root: Path, revision: str, note: str) -> SourceTree:
+        if not GitRepository(root).is_repository():
+            raise InputError(
+                f"{root} is not the top of a git repository",
+                hint="give PATH without @REV for a plain tree",
+            )
+        return cls(root, RevisionStore(root, revision), note)
+
+    def _compared_with(self, release: str) -> SourceTree:
+        version = self.version
+        if version and not release.startswith(version):
+            self.note += f"; its Makefile says {version}, the log is of {release}"
+        return self
+
+    @property
+    def revision(self) -> str | None:
+        """The git revision as asked for; None for plain files."""
+        return self._store.revision
+
+    @property
+    def version(self) -> str | None:
+        """The kernel version its Makefile states."""
+        if not self.exists("Makefile"):
+            return None
+        found = _MAKEFILE.finditer(self._text("Makefile")[:4000])
+        fields: dict[str, str] = {line[1]: line[2] for line in found}
+        numbers = [fields.get(key, "") for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
+        return ".".join(filter(None, numbers)) + fields.get("EXTRAVERSION", "") or None
+
+    # Files ------------------------------------------------------------------------------------
+
+    def exists(self, path: str) -> bool:
+        """Whether the tree has that file. `InputError` for names outside the tree."""
+        return self._store.is_file(confined(path))
+
+    def read_lines(self, path: str, start: int, end: int) -> Excerpt:
+        """Lines ``start`` to ``end``, at most 400 of them; ``truncated`` when that cut some.
+
+        Raises `InputError` for names outside the tree or lines outside the file, and
+        `MissingDataError` for a file that is not there.
+        """
+        path = confined(path)
+        lines = self._text(path).splitlines()
+        if start < 1 or end < start or start > len(lines):
+            raise InputError(
+                f"{path} has no lines {start}-{end}", hint=f"it has {len(lines)} lines"
+            )
+        last = min(end, start + MAX_LINES - 1, len(lines))
+        text = "\n".join(lines[start - 1 : last])
+        cut = last < min(end, len(lines))
+        return Excerpt(path, start, last, text, self.revision, cut)
+
+    def resolve(self, dwarf_path: str) -> str | None:
+        """The tree's name of a file that DWARF names: its longest suffix that exists here.
+
+        In a directory of module sources, where the build's folders are gone, a file of that
+        name anywhere below also counts if it is the only one, or shares most folder names.
+        """
+        parts = [p for p in posixpath.normpath(dwarf_path).split("/") if p not in ("", ".", "..")]
+        if not parts or "\0" in dwarf_path or "\n" in dwarf_path or len(dwarf_path) > 4096:
+            return None
+        names = ["/".join(parts[i:]) for i in range(min(len(parts), 64))]
+        kept = [n for n in names if not n.startswith(("-", ":", "~", "\\", ".git/"))]
+        found = self._store.first_file(kept)
+        if found is not None or self._store.is_file("MAINTAINERS"):
+            return found
+        shared = {
+            path: len(set(path.split("/")) & set(parts)) for path in self._store.named(parts[-1])
+        }
+        best = [path for path, count in shared.items() if count == max(shared.values())]
+        return best[0] if len(best) == 1 else None
+
+    def _text(self, path: str) -> str:
+        with self._lock:
+            if path not in self._texts:
+                self._texts[path] = self._store.read(path).decode("utf-8", "replace")
+                while len(self._texts) > _CACHED_FILES:
+                    self._texts.popitem(last=False)
+            self._texts.move_to_end(path)
+            return self._texts[path]
+
+    # Functions --------------------------------------------------------------------------------
+
+    def syntax(self, path: str) -> CSource:
+        """The parsed file, for questions about calls, members and types on its lines."""
+        path = confined(path)
+        with self._lock:
+            if path not in self._parsed:
+                self._parsed[path] = CSource(self._text(path))
+                while len(self._parsed) > _CACHED_FILES:
+                    self._parsed.popitem(last=False)
+            self._parsed.move_to_end(path)
+            return self._parsed[path]
+
+    def functions_in(self, path: str) -> list[FunctionSource]:
+        """All functions of a file, in order."""
+        return [self._function(confined(path), span) for span in self.syntax(path).functions]
+
+    def enclosing_function(self, path: str, line: int) -> FunctionSource | None:
+        """The function whose definition covers a line."""
+        span = self.syntax(path).function_at(line)
+        return self._function(confined(path), span) if span else None
+
+    def lookup(
+        self, names: Sequence[str], files: Mapping[str, str] | None = None
+    ) -> dict[str, list[FunctionSource]]:
+        """Definitions of all functions of a trace, in one search over the tree.
+
+        `names` are symbols as traces print them (``foo.isra.0``, ``__x64_sys_write``); `files`
+        may say where debug info puts some of them, which spares the search. Every name is a key
+        of the result; generic code comes before architectures. Bounded: see `truncated`.
+        """
+        wanted = list(dict.fromkeys(names))
+        self.truncated = len(wanted) > _MAX_NAMES
+        wanted = wanted[:_MAX_NAMES]
+        found: dict[str, list[FunctionSource]] = {name: [] for name in wanted}
+        for name in wanted:
+            if files and name in files and (path := self.resolve(files[name])):
+                found[name] = self._definitions(path, name)
+        with self._lock:
+            self._search([name for name in wanted if not found[name]])
+            for name in wanted:
+                if not found[name] and name in self._found:
+                    known, cut = self._found[name]
+                    found[name] = list(known)
+                    self.truncated = self.truncated or cut
+        return found
+
+    def _search(self, names: Sequence[str]) -> None:
+        """Fill the cache of definitions, by one grep for all names that are not in it yet."""
+        open_names = [n for n in names if n not in self._found and source_names(n)]
+        patterns = definition_patterns(map(source_names, open_names))
+        if not patterns:
+            return
+        if len(self._found) > _CACHED_NAMES:
+            self._found.clear()
+        hits, cut = self._store.grep(patterns, _C_FILES)
+        opened: set[str] = set()
+        for name in open_names:
+            paths = _files_of(name, hits)
+            kept = [
+                path
+                for path in paths[:_MAX_FILES_OF_NAME]
+                if path in opened or len(opened) < _MAX_FILES
+            ]
+            opened.update(kept)
+            spans = [span for path in kept for span in self._definitions(path, name)]
+            self._found[name] = (spans, cut or len(kept) < len(paths))
+
+    def _definitions(self, path: str, symbol: str) -> list[FunctionSource]:
+        parsed = None if path.endswith(".S") else self.syntax(path)
+        spans = definitions_in(path, self._text(path), parsed, symbol)
+        return [self._function(path, span) for span in spans]
+
+    def _function(self, path: str, span: FunctionSpan) -> FunctionSource:
+        lines = self._text(path).splitlines()
+        last = min(span.end, span.start + MAX_FUNCTION_LINES - 1)
+        text = "\n".join(lines[span.start - 1 : last])
+        cut = last < span.end
+        return FunctionSource(path, span.start, last, text, self.revision, cut, span.name)
+
+    # People -----------------------------------------------------------------------------------
+
+    def subsystem_of(self, path: str) -> SubsystemEntry | None:
+        """Who maintains a file, by the tree's MAINTAINERS; None when it does not say."""
+        path = confined(path)
+        with self._lock:
+            if self._maintainers is None:
+                present = self._store.is_file("MAINTAINERS")
+                self._maintainers = Maintainers(self._text("MAINTAINERS") if present else "")
+        return self._maintainers.subsystem_of(path)
+
+
+def _files_of(name: str, hits: Sequence[GrepHit]) -> list[str]:
+    """Files with a hit for this name that looks like a definition, the kernel's own first."""
+    words = "|".join(map(re.escape, source_names(name)))
+    spelled = re.compile(rf"(?P<before>.*?)\b(?:{words})\b")
+    paths = {hit.path for hit in hits if _may_define(hit.text.rstrip(), spelled)}
+    ranked = sorted(paths, key=rank_path)
+    best = rank_path(ranked[0])[0] if ranked else 0
+    return [
+        path for path in ranked if rank_path(path)[0] < OUTSIDE_KERNEL or best >= OUTSIDE_KERNEL
+    ]
+
+
+def _may_define(text: str, spelled: re.Pattern[str]) -> bool:
+    """Not a prototype, and not a call inside the arguments of something else."""
+    found = spelled.match(text)
+    if found is None or text.endswith(";"):
+        return False
+    before = found["before"]
+    macro = re.fullmatch(r"[A-Z_][A-Z0-9_]*\(\s*", before)
+    return bool(macro) or before.count("(") == before.count(")")

@@ -1,0 +1,187 @@
+"""Finding and opening vmlinux and ``.ko`` files, compressed or not."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from kagent.errors import CorruptDataError, InputError, MissingDataError
+
+__all__ = ["ModuleDirectory", "find_vmlinux", "fold_module_name", "open_image_file"]
+
+MAX_UNPACKED = 8 * 1024**3
+_CHUNK = 1 << 20
+_MAX_ENTRIES = 200_000
+_MAX_DEPTH = 16
+_MODULE_FILE = re.compile(r"(?P<name>[^/]{1,200})\.ko(?P<debug>\.debug)?(?:\.(?:xz|zst|gz))?\Z")
+_RELEASE = re.compile(r"[\w.+~:-]{1,128}\Z", re.ASCII)
+_MAGICS = {b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst", b"\x1f\x8b": "gz"}
+
+
+def fold_module_name(name: str) -> str:
+    """Module names are the same with ``-`` and ``_``."""
+    return name.replace("-", "_")
+
+
+def find_vmlinux(release: str) -> Path | None:
+    """The vmlinux of an installed debug package or of the module build tree, if there is one."""
+    if not _RELEASE.match(release) or release.startswith("."):
+        return None
+    places = (
+        f"/usr/lib/debug/boot/vmlinux-{release}",
+        f"/usr/lib/debug/lib/modules/{release}/vmlinux",
+        f"/usr/lib/debug/boot/vmlinux-{release}.debug",
+        f"/lib/modules/{release}/build/vmlinux",
+    )
+    return next((Path(p) for p in places if Path(p).is_file()), None)
+
+
+def open_image_file(path: Path) -> BinaryIO:
+    """Open `path` for reading; a compressed file is unpacked into an unnamed temporary file.
+
+    Which compression is told by content, not by name. Raises `InputError`, `CorruptDataError`,
+    or `MissingDataError` when there is no Zstandard decompressor.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path} is a directory", hint="give the file itself")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path} is not a regular file")
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {_strerror(error)}") from None
+    head = stream.read(6)
+    stream.seek(0)
+    packing = next((kind for magic, kind in _MAGICS.items() if head.startswith(magic)), None)
+    if packing is None:
+        return stream
+    with stream:
+        return _unpack(stream, packing, path)
+
+
+def _unpack(stream: BinaryIO, packing: str, path: Path) -> BinaryIO:
+    target = cast(BinaryIO, tempfile.TemporaryFile(prefix="kagent-"))  # noqa: SIM115
+    try:
+        if packing == "zst":
+            _copy_zstd(stream, target, path)
+        else:
+            opener = lzma.open if packing == "xz" else gzip.open
+            with opener(stream) as plain:
+                _copy(iter(lambda: plain.read(_CHUNK), b""), target, path)
+        target.flush()
+        target.seek(0)
+    except (lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError) as error:
+        target.close()
+        raise CorruptDataError(
+            f"{path} cannot be unpacked: {error}", hint="copy or download it again"
+        ) from None
+    except OSError as error:
+        target.close()
+        raise InputError(
+            f"cannot unpack {path}: {_strerror(error)}",
+            hint="set TMPDIR to a directory with room, or unpack it yourself",
+        ) from None
+    except BaseException:
+        target.close()
+        raise
+    return target
+
+
+def _copy(chunks: Iterable[bytes], target: BinaryIO, path: Path) -> None:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > MAX_UNPACKED:
+            raise InputError(f"{path} unpacks to more than {MAX_UNPACKED >> 30} GiB")
+        target.write(chunk)
+
+
+def _copy_zstd(stream: BinaryIO, target: BinaryIO, path: Path) -> None:
+    program = shutil.which("zstd") or shutil.which("unzstd")
+    if program is None:
+        raise MissingDataError(
+            f"{path} is compressed with Zstandard and there is no zstd program",
+            hint="install zstd, or unpack the file yourself",
+        )
+    os.lseek(stream.fileno(), 0, os.SEEK_SET)  # the child sees the descriptor, not our buffer
+    with subprocess.Popen(
+        [program, "-d", "-c", "-q"],
+        stdin=stream,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        pipe = cast("IO[bytes]", child.stdout)
+        try:
+            _copy(iter(lambda: pipe.read(_CHUNK), b""), target, path)
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        raise CorruptDataError(f"{path} cannot be unpacked", hint="copy or download it again")
+
+
+class ModuleDirectory:
+    """The ``.ko`` files below a directory (or one file), by module name."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.truncated = False
+        """Whether the search stopped at its bound."""
+        self._files: dict[str, list[Path]] = {}
+        if root.is_file():
+            self._add(root)
+            if not self._files:
+                raise InputError(
+                    f"{root} is not a .ko file", hint="give the directory with the .ko files"
+                )
+        elif root.is_dir():
+            for path in self._walk():
+                self._add(path)
+        else:
+            raise InputError(
+                f"{root} is not a directory", hint="give the directory with the .ko files"
+            )
+
+    def _walk(self) -> Iterator[Path]:
+        seen = 0
+        for folder, folders, files in os.walk(self.root):
+            depth = len(Path(folder).relative_to(self.root).parts)
+            if depth >= _MAX_DEPTH:
+                folders.clear()
+            folders.sort()
+            seen += len(files) + len(folders)
+            if seen > _MAX_ENTRIES:
+                self.truncated = True
+                return
+            for name in files:
+                if ".ko" in name:
+                    yield Path(folder) / name
+
+    def _add(self, path: Path) -> None:
+        if found := _MODULE_FILE.match(path.name):
+            self._files.setdefault(fold_module_name(found["name"]), []).append(path)
+
+    def candidates(self, module: str) -> list[Path]:
+        """Files of a module; separate debug files first, shallower ones before deeper ones."""
+        files = self._files.get(fold_module_name(module), [])
+        return sorted(files, key=lambda p: (".ko.debug" not in p.name, len(p.parts), str(p)))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _strerror(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

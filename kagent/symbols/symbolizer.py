@@ -1,0 +1,365 @@
+"""Frames of a trace to source lines, and questions about types, honest about the build."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from kagent.errors import (
+    CorruptDataError,
+    InputError,
+    KagentError,
+    MismatchError,
+    MissingDataError,
+)
+from kagent.klog.model import Frame
+from kagent.symbols.build import BuildCheck
+from kagent.symbols.elf import ElfSymbol
+from kagent.symbols.files import ModuleDirectory, fold_module_name
+from kagent.symbols.layout import layout_of, member_at_offset, member_by_path
+from kagent.symbols.model import Location, Member, Symbolized, Variable
+from kagent.symbols.objects import DebugObject, open_object
+
+if TYPE_CHECKING:
+    import drgn
+
+__all__ = ["NO_VMLINUX", "Symbolizer"]
+
+NO_VMLINUX = "no vmlinux given"
+_MAX_FRAMES = 50_000
+_MAX_CANDIDATE_FILES = 8
+_MAX_NAMESAKES = 64
+# Code that is generated at run time: no file has it, so its absence says nothing about the build.
+_GENERATED = re.compile(
+    r"0x|bpf_prog_|bpf_trampoline_|bpf_dispatcher_|bpf_struct_ops_|ftrace_trampoline|kprobe_|t\.\d"
+)
+
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(slots=True)
+class _Lookup:
+    """What became of one frame on its way to an address."""
+
+    frame: Frame
+    object: DebugObject | None = None
+    symbols: tuple[ElfSymbol, ...] = ()
+    """Definitions that the printed size allows."""
+    note: str | None = None
+    differs: bool = False
+    """The printed size is not that of any definition, or there is none."""
+
+
+class Symbolizer:
+    """Debug info of one crashed kernel: its vmlinux and its modules.
+
+    Use it as a context manager, or call `close`. Opened files stay in a process-wide cache, so
+    that the next trace of the same build is fast.
+    """
+
+    def __init__(
+        self,
+        vmlinux: DebugObject | None,
+        modules: ModuleDirectory | None,
+        *,
+        release: str | None = None,
+        allow_mismatch: bool = False,
+    ) -> None:
+        self._vmlinux = vmlinux
+        self._directory = modules
+        self._release = release or (vmlinux.image.release if vmlinux else None)
+        self._allow_mismatch = allow_mismatch
+        self._modules: dict[str, DebugObject | str] = {}
+        self._checks: dict[str, BuildCheck] = {}
+
+    @classmethod
+    def open(
+        cls,
+        vmlinux: Path | None = None,
+        modules: Path | None = None,
+        *,
+        release: str | None = None,
+        allow_mismatch: bool = False,
+    ) -> Symbolizer:
+        """Open debug info; `release` is the crashed kernel's, as ``uname -r`` prints it.
+
+        Raises `InputError` for paths that are not what they should be, `CorruptDataError` for
+        damaged files, `MissingDataError` for a vmlinux without debug info, and `MismatchError`
+        when vmlinux is of another release (unless `allow_mismatch`).
+        """
+        opened = None
+        if vmlinux is not None:
+            opened = open_object(Path(vmlinux))
+            _require_kernel(opened)
+        directory = ModuleDirectory(Path(modules)) if modules is not None else None
+        self = cls(opened, directory, release=release, allow_mismatch=allow_mismatch)
+        if opened is not None and (reason := self._check(opened).reason) and not allow_mismatch:
+            raise _refusal(reason)
+        return self
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._vmlinux = None
+        self._modules.clear()
+        self._checks.clear()
+
+    def __enter__(self) -> Symbolizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def mismatches(self) -> tuple[str, ...]:
+        """What is not of the crashed build, in words; grows as frames are looked up."""
+        return tuple(check.reason for check in self._checks.values() if check.reason)
+
+    @property
+    def vmlinux_release(self) -> str | None:
+        """The release that vmlinux says it is."""
+        return self._vmlinux.image.release if self._vmlinux else None
+
+    # Frames -----------------------------------------------------------------------------------
+
+    def symbolize(self, frames: Sequence[Frame]) -> list[Symbolized]:
+        """Source lines for each frame, in order; frames that cannot be resolved carry a note.
+
+        Raises `MismatchError` when vmlinux is not of the crashed build, or when none of the
+        files that were consulted is (unless mismatches are allowed, which marks the results
+        approximate). A single module of another build only costs its own frames their lines.
+        """
+        if len(frames) > _MAX_FRAMES:
+            raise InputError(f"{len(frames)} frames are more than a log can hold")
+        lookups = [self._look_up(frame) for frame in frames]
+        for looked in lookups:
+            if looked.object is not None:
+                self._check(looked.object).count(looked.frame, not looked.differs)
+        self._refuse({id(x.object): x.object for x in lookups if x.object}.values())
+        places = [self._addresses(looked) for looked in lookups]
+        self._warm(lookups, places)
+        return [self._finish(*pair) for pair in zip(lookups, places, strict=True)]
+
+    def _refuse(self, consulted: Iterable[DebugObject]) -> None:
+        if self._allow_mismatch:
+            return
+        reasons = {used: self._check(used).reason for used in consulted}
+        if self._vmlinux is not None and (reason := reasons.get(self._vmlinux)):
+            raise _refusal(reason)
+        if reasons and all(reasons.values()):
+            raise _refusal(next(r for r in reasons.values() if r))
+
+    def _look_up(self, frame: Frame) -> _Lookup:
+        looked = _Lookup(frame)
+        if frame.offset is None:
+            looked.note = None if frame.inline else "no offset in the log"
+            return looked
+        found = self._object_of(frame)
+        if isinstance(found, str):
+            looked.note = found
+            return looked
+        if _GENERATED.match(frame.symbol):
+            looked.note = "code generated at run time"
+            return looked
+        looked.object = found
+        symbols = found.find(frame.symbol)
+        if not symbols:
+            looked.note = f"{frame.symbol} is not in {found.name}"
+            looked.differs = True
+            return looked
+        size = frame.size
+        looked.symbols = tuple(s for s in symbols if size is None or s.has_size(size))
+        if not looked.symbols and size is not None:
+            looked.differs = True
+            sizes = sorted({s.extent or s.size for s in symbols})
+            looked.note = (
+                f"its size is {size:#x} in the log, {_list_sizes(sizes)} in {found.name}: "
+                "not the same code"
+            )
+            if self._allow_mismatch:
+                looked.symbols = symbols[:1]
+        return looked
+
+    def _addresses(self, looked: _Lookup) -> list[int]:
+        """Where to look the frame up: before a return address, at a trapping instruction."""
+        frame, used = looked.frame, looked.object
+        if frame.offset is None or used is None:
+            return []
+        check = self._check(used)
+        if check.reason and not self._allow_mismatch:
+            looked.note = check.reason
+            return []
+        step = 0 if frame.exact or not frame.offset else 1
+        inside = [s for s in looked.symbols if frame.offset - step < max(s.extent or 0, s.size, 1)]
+        if looked.symbols and not inside:
+            looked.note = f"offset {frame.offset:#x} lies beyond the function"
+        return [s.address + frame.offset - step for s in inside[:_MAX_NAMESAKES]]
+
+    def _warm(self, lookups: Sequence[_Lookup], places: Sequence[list[int]]) -> None:
+        """Ask each file once for all its addresses; a damaged one becomes a note."""
+        wanted: dict[int, list[int]] = {}
+        for looked, addresses in zip(lookups, places, strict=True):
+            if looked.object is not None:
+                wanted.setdefault(id(looked.object), []).extend(addresses)
+        for used in {id(x.object): x.object for x in lookups if x.object}.values():
+            try:
+                used.chains(wanted[id(used)])
+            except CorruptDataError as error:
+                used.note = str(error)
+
+    def _finish(self, looked: _Lookup, addresses: list[int]) -> Symbolized:
+        frame, used, note = looked.frame, looked.object, looked.note
+        chain: tuple[Location, ...] = ()
+        approximate = False
+        if used is not None and addresses:
+            reason = self._check(used).reason
+            approximate = reason is not None or looked.differs
+            note = reason or note
+            chains = list(dict.fromkeys(used.chains(addresses)))
+            if len(chains) > 1:
+                note = f"{len(chains)} functions of this name have this size"
+            elif chains[0]:
+                chain = chains[0]
+            else:
+                note = note or used.note or "no line in the debug info"
+        if not chain and frame.file and frame.line:
+            printed = Location(frame.symbol, frame.file, frame.line)
+            return Symbolized(frame, (printed,), "line as printed in the log")
+        return Symbolized(frame, chain, note, approximate and bool(chain))
+
+    # Files ------------------------------------------------------------------------------------
+
+    def _check(self, used: DebugObject) -> BuildCheck:
+        key = str(used.path)
+        if key not in self._checks:
+            self._checks[key] = BuildCheck(used, self._release)
+        return self._checks[key]
+
+    def _object_of(self, frame: Frame) -> DebugObject | str:
+        if frame.module is None:
+            return self._vmlinux if self._vmlinux is not None else NO_VMLINUX
+        name = fold_module_name(frame.module)
+        if name not in self._modules:
+            self._modules[name] = self._find_module(frame.module, frame.build_id)
+        return self._modules[name]
+
+    def _find_module(self, module: str, build_id: str | None) -> DebugObject | str:
+        if self._directory is None:
+            return f"no {module}.ko given"
+        paths = self._directory.candidates(module)
+        if not paths:
+            return f"{module}.ko not found in {self._directory.root}"
+        opened: list[DebugObject] = []
+        problems: list[str] = []
+        for path in paths[:_MAX_CANDIDATE_FILES]:
+            try:
+                opened.append(open_object(path))
+            except KagentError as error:
+                problems.append(str(error))
+        if not opened:
+            return problems[0]
+        return min(opened, key=lambda used: self._unfitness(used, build_id))
+
+    def _unfitness(self, used: DebugObject, build_id: str | None) -> tuple[bool, bool, bool]:
+        image = used.image
+        other_id = bool(build_id and image.build_id and not image.build_id.startswith(build_id))
+        other_release = bool(self._release and image.release and image.release != self._release)
+        return other_id, other_release, not image.has_dwarf
+
+    # Types ------------------------------------------------------------------------------------
+
+    def member_at(
+        self, type_name: str, offset: int, *, module: str | None = None, file: str | None = None
+    ) -> Member | None:
+        """The innermost member at byte `offset` of a struct, union or typedef.
+
+        `module` says whose definition to prefer, `file` which source file's. None when there is
+        no such type, no debug info, or only padding there.
+        """
+        return self._on_type(type_name, module, file, lambda t: member_at_offset(t, offset))
+
+    def member_offset(
+        self, type_name: str, path: str, *, module: str | None = None, file: str | None = None
+    ) -> Member | None:
+        """The member that a path such as ``hdr.slots[3].len`` names."""
+        return self._on_type(type_name, module, file, lambda t: member_by_path(t, path))
+
+    def struct_layout(
+        self, type_name: str, *, module: str | None = None, file: str | None = None
+    ) -> list[Member]:
+        """Members in memory order, those of anonymous members included; empty if unknown."""
+        return self._on_type(type_name, module, file, layout_of) or []
+
+    def _on_type(
+        self,
+        name: str,
+        module: str | None,
+        file: str | None,
+        ask: Callable[[drgn.Type], _Answer | None],
+    ) -> _Answer | None:
+        """The first answer of the files that know the type: the module, those seen, vmlinux."""
+        places = [self._object_of(Frame("", module=module))] if module else []
+        places += [m for m in self._modules.values() if m not in places]
+        if self._vmlinux is not None:
+            places.append(self._vmlinux)
+        for used in places:
+            if isinstance(used, str) or (self._check(used).reason and not self._allow_mismatch):
+                continue
+            if answer := used.ask_type(name, file, ask):
+                return answer
+        return None
+
+    def variables(self, frame: Frame, registers: Mapping[str, int] | None = None) -> list[Variable]:
+        """Parameters and locals in scope at a frame, of inlined functions first.
+
+        `registers`, by the kernel's lower-case names, belong to the trapping instruction: they
+        are used for ``exact`` frames only, to compute what variables held.
+        """
+        looked = self._look_up(frame)
+        places = self._addresses(looked)
+        if looked.object is None or len(places) != 1:
+            return []
+        known = dict(registers) if registers and frame.exact else {}
+        return looked.object.variables(places[0], known)
+
+
+def _require_kernel(opened: DebugObject) -> None:
+    image, path = opened.image, opened.path
+    if image.kind == "module":
+        raise InputError(
+            f"{path} is a kernel module or object file, not vmlinux",
+            hint="modules belong in a directory given with --modules",
+        )
+    if image.release is None and not image.find("_stext") and not image.find("start_kernel"):
+        raise InputError(
+            f"{path} is an ELF file, but not a Linux kernel",
+            hint="give the vmlinux of the crashed kernel",
+        )
+    if not image.has_dwarf:
+        raise MissingDataError(
+            f"{path} has no debug info",
+            hint="install the distribution's kernel debug package, or build with "
+            "CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y",
+        )
+
+
+def _refusal(reason: str) -> MismatchError:
+    return MismatchError(
+        reason,
+        hint="give the files of the crashed build, or use --allow-mismatch to get lines that "
+        "are labelled approximate",
+    )
+
+
+def _list_sizes(sizes: Sequence[int]) -> str:
+    text = ", ".join(f"{size:#x}" for size in sizes[:3])
+    return text if len(sizes) <= 3 else f"{text} ..."

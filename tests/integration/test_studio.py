@@ -1,0 +1,137 @@
+"""The real `langgraph dev` server on loopback, driven by the real client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from kagent import analyze
+
+langgraph_sdk = pytest.importorskip("langgraph_sdk")
+pytest.importorskip("langgraph_api", reason="needs the [studio] extra")
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+LOG = (ROOT / "kagent/demo/data/cve-2025-37958/trace.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that serves this checkout's graphs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    output = tmp_path_factory.mktemp("studio") / "server.log"
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("KAGENT_", "OPENAI_"))},
+        "LANGGRAPH_STRICT_MSGPACK": "true",
+        "LANGSMITH_TRACING": "false",
+        "LANGGRAPH_CLI_NO_ANALYTICS": "1",
+    }
+    with output.open("w") as sink:
+        command = [sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--no-reload"]
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _await_ready(f"http://127.0.0.1:{port}", server, output)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+
+def _await_ready(url: str, server: subprocess.Popen[bytes], output: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            pytest.fail(f"langgraph dev ended:\n{output.read_text()[-3000:]}")
+        try:
+            if httpx.get(f"{url}/ok", timeout=2).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.5)
+    pytest.fail(f"langgraph dev did not come up:\n{output.read_text()[-3000:]}")
+
+
+def chat(text: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+async def test_a_pasted_log_returns_the_resolution_as_a_message(studio: str) -> None:
+    client = langgraph_sdk.get_client(url=studio)
+    values = await client.runs.wait(None, "triage", input=chat(LOG))
+    answer = values["messages"][-1]
+    assert answer["type"] == "ai"
+    assert "split_huge_pmd_locked" in answer["content"]
+    assert values["resolution"]["schema"] == "kagent/1"
+
+
+async def test_the_server_says_what_the_library_says(studio: str) -> None:
+    client = langgraph_sdk.get_client(url=studio)
+    values = await client.runs.wait(None, "triage", input={"log": LOG})
+    here = analyze(LOG).model_dump(mode="json")
+    served = values["resolution"]
+    for volatile in ("usage", "engine"):
+        served.pop(volatile)
+        here.pop(volatile)
+    assert served == here
+
+
+@pytest.mark.parametrize("payload", [chat(LOG), {"log": LOG}], ids=["chat", "log"])
+async def test_streaming_shows_each_node_and_ends_with_the_message(
+    studio: str, payload: dict[str, object]
+) -> None:
+    client = langgraph_sdk.get_client(url=studio)
+    nodes, last = [], {}
+    async for part in client.runs.stream(None, "triage", input=payload, stream_mode="updates"):
+        if part.event == "updates":
+            nodes += list(part.data)
+            last = part.data
+        assert part.event != "error", part.data
+    assert nodes[0] == "reformat"
+    assert nodes[-1] == "synthesizer"
+    assert "split_huge_pmd_locked" in last["synthesizer"]["messages"][-1]["content"]
+
+
+async def test_a_second_log_in_one_thread_is_a_new_case(studio: str) -> None:
+    client = langgraph_sdk.get_client(url=studio)
+    thread = await client.threads.create()
+    await client.runs.wait(thread["thread_id"], "triage", input=chat(LOG))
+    other = LOG.replace("split_huge_pmd_locked", "frob_widget").replace("rmap", "xmap")
+    values = await client.runs.wait(thread["thread_id"], "triage", input=chat(other))
+    assert "frob_widget" in values["messages"][-1]["content"]
+    assert "split_huge_pmd_locked" not in str(values["resolution"])
+
+
+async def test_small_talk_is_answered_with_what_to_paste(studio: str) -> None:
+    client = langgraph_sdk.get_client(url=studio)
+    values = await client.runs.wait(None, "triage", input=chat("hello, what can you do?"))
+    assert "No kernel report was found" in values["messages"][-1]["content"]
+    assert not values.get("resolution")
+
+
+async def test_each_analyser_is_a_graph_of_its_own(studio: str) -> None:
+    client = langgraph_sdk.get_client(url=studio)
+    for graph in ("general", "deadlock"):
+        values = await client.runs.wait(None, graph, input={"log": LOG})
+        assert values["resolution"]["route"] == graph

@@ -1,0 +1,232 @@
+"""What each view shows of a resolution."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from kagent.report.html import to_fragment, to_html
+from kagent.report.json import to_json
+from kagent.report.markdown import to_markdown
+from kagent.report.notebook import mimebundle
+from kagent.report.summary import summarise
+from kagent.report.terminal import to_text
+from kagent.resolution import Engine, Evidence, FrameView, Resolution
+
+TEXT_VIEWS = (to_markdown, to_html, to_text)
+
+
+@pytest.mark.parametrize(
+    ("name", "view"), [("md", to_markdown), ("html", to_html), ("txt", to_text), ("json", to_json)]
+)
+def test_views_of_an_oops_are_as_recorded(resolution, golden, name, view):
+    golden(f"report/oops.{name}", view(resolution))
+
+
+@pytest.mark.parametrize(("name", "view"), [("md", to_markdown), ("txt", to_text)])
+def test_views_of_a_deadlock_are_as_recorded(deadlocked, golden, name, view):
+    golden(f"report/deadlock.{name}", view(deadlocked))
+
+
+@pytest.mark.parametrize("view", TEXT_VIEWS)
+def test_every_view_has_the_facts_an_engineer_looks_for(resolution, view):
+    text = view(resolution)
+    for fact in (
+        "KASAN: null-ptr-deref Read in relay_switch",
+        "Found 2 kernel reports",
+        "drivers/misc/relayctl.c:48",
+        "relay_bank_has",
+        "struct relay_bank.count",
+        "4f0d1c9a7be2",
+        "misc: relayctl: skip channels without a bank",
+        "upstream since v6.13",
+        "If you cannot patch",
+        "kagent 0.1.0, expert rules",
+    ):
+        assert fact in text
+
+
+def test_json_is_the_contract_and_reads_back(resolution):
+    text = to_json(resolution)
+    content = json.loads(text)
+    assert content["schema"] == "kagent/1"
+    assert content["fault"]["pointer"] == {"register": "rbx", "value": 0, "meaning": "NULL"}
+    assert list(content)[:3] == ["schema", "engine", "reports"]
+    assert Resolution.model_validate(content) == resolution
+    assert text.endswith("}\n")
+
+
+def test_json_is_ascii_so_no_terminal_can_be_steered(resolution):
+    resolution.summary = "caf\u00e9 \u202e \u009b31m"
+    assert to_json(resolution).isascii()
+    assert json.loads(to_json(resolution))["summary"] == resolution.summary
+
+
+def test_the_excerpt_marks_the_faulting_line(resolution):
+    code = summarise(resolution).code
+    assert code is not None
+    assert [row for row in code.numbered() if row[2]] == [
+        (48, "        for (i = 0; i < b->count; i++) {", True)
+    ]
+
+
+def test_an_excerpt_with_line_numbers_in_it_is_not_numbered_twice(resolution):
+    rows = resolution.evidence[0].content.splitlines()
+    numbered = "\n".join(f"{'>' if n == 48 else ' '}{n}  {row}" for n, row in enumerate(rows, 44))
+    bare = summarise(resolution).code
+    resolution.evidence[0] = resolution.evidence[0].model_copy(update={"content": numbered})
+    assert summarise(resolution).code == bare
+
+
+def test_source_of_another_file_or_place_is_no_excerpt_of_the_fault(resolution):
+    for origin in ("mm/rmap.c:44-53", "drivers/misc/relayctl.c:440-449@v6.12.9", "somewhere"):
+        resolution.evidence[0] = resolution.evidence[0].model_copy(update={"origin": origin})
+        assert summarise(resolution).code is None
+
+
+def test_a_long_function_is_cut_to_the_lines_around_the_fault(resolution):
+    long = "\n".join(f"line {n}" for n in range(1, 101))
+    resolution.evidence[0] = resolution.evidence[0].model_copy(
+        update={"content": long, "origin": "drivers/misc/relayctl.c:1-100"}
+    )
+    code = summarise(resolution).code
+    assert code is not None
+    assert (code.lines[0], code.lines[-1]) == ("line 41", "line 55")
+
+
+def test_inlined_functions_stand_above_their_frame_and_the_innermost_is_marked(resolution):
+    stack = summarise(resolution).stacks[0]
+    assert [(line.text, line.inlined, line.mark) for line in stack.lines[:3]] == [
+        ("relay_bank_has", True, "fault"),
+        ("relay_switch+0x5c/0x1e0 [relayctl]", False, ""),
+        ("relayctl_write+0x141/0x200 [relayctl]", False, ""),
+    ]
+    assert stack.left_out == ("unreliable entries left out: 1",)
+
+
+def test_without_lines_the_fault_is_marked_by_its_symbol(resolution):
+    assert resolution.fault is not None
+    resolution.fault.file = resolution.fault.line = None
+    for frame in resolution.reports[0].frames:
+        frame.inline, frame.file, frame.line = [], None, None
+    stack = summarise(resolution).stacks[0]
+    assert [line.text for line in stack.lines if line.mark] == [
+        "relay_switch+0x5c/0x1e0 [relayctl]"
+    ]
+
+
+def test_stacks_of_other_kinds_get_their_own_heading(resolution):
+    resolution.reports[0].frames += [
+        FrameView(symbol="kmalloc_trace", trace="alloc"),
+        FrameView(symbol="kfree", trace="free"),
+    ]
+    titles = [stack.title for stack in summarise(resolution).stacks]
+    assert titles == ["Call trace", "Allocated by", "Freed by"]
+
+
+def test_a_stack_of_hundreds_of_frames_is_cut_and_says_so(resolution):
+    frames = [FrameView(symbol=f"level_{n}", offset=4, size=8) for n in range(300)]
+    resolution.reports[0].frames = frames
+    stack = summarise(resolution).stacks[0]
+    assert len(stack.lines) == 60
+    assert stack.left_out == ("outer functions left out: 240",)
+
+
+def test_every_cited_id_resolves_to_the_ledger(resolution):
+    html = to_html(resolution)
+    targets = set(re.findall(r'id="(E\d+)"', html))
+    links = set(re.findall(r'href="#(E\d+)"', html))
+    assert links == targets == {"E1", "E2", "E3"}
+    markdown = to_markdown(resolution)
+    headings = {line[4:].lower() for line in markdown.splitlines() if line.startswith("### E")}
+    assert set(re.findall(r"\]\(#(\w+)\)", markdown)) == headings == {"e1", "e2", "e3"}
+
+
+def test_an_id_that_is_not_in_the_ledger_is_no_link(resolution):
+    resolution.summary = "It is so [E99]."
+    assert 'href="#E99"' not in to_html(resolution)
+    assert "(#e99)" not in to_markdown(resolution)
+
+
+@pytest.mark.parametrize("view", TEXT_VIEWS)
+def test_an_empty_resolution_is_still_a_page(view):
+    empty = Resolution(engine=Engine(kind="rules", version="0.1.0"), reports=[])
+    assert "No kernel report was found in the log." in view(empty)
+
+
+def test_the_page_is_self_contained(resolution):
+    html = to_html(resolution)
+    assert "<script" not in html
+    assert re.findall(r"""(?:src|href)\s*=\s*["']?[^#"']""", html) == []
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "default-src &#39;none&#39;" in html or "default-src 'none'" in html
+
+
+def test_plain_text_has_no_colours_and_fits_its_width(resolution):
+    resolution.summary = "word " * 200
+    for width in (60, 100):
+        text = to_text(resolution, width=width)
+        assert "\x1b" not in text
+        assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_narrow_terminal_folds_but_never_cuts_symbols(resolution):
+    text = to_text(resolution, width=70)
+    assert "relayctl_write+0x141/0x200 [relayctl]" in text
+    assert "drivers/misc/relayctl.c:97" in text
+
+
+def test_colours_are_sgr_sequences_only(resolution):
+    text = to_text(resolution, color=True)
+    assert "\x1b[1;31m" in text
+    assert "\x1b" not in re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+def test_only_the_faulting_lines_are_red(resolution):
+    red = [line for line in to_text(resolution, color=True).splitlines() if "\x1b[1;31m" in line]
+    bare = [re.sub(r"\x1b\[[\d;]*m", "", line).split() for line in red]
+    assert [words[:2] for words in bare] == [
+        ["KASAN:", "null-ptr-deref"],
+        ["▶", "48"],
+        ["▶", "relay_bank_has"],
+    ]
+
+
+def test_a_notebook_gets_html_markdown_and_text(resolution):
+    bundle = mimebundle(resolution)
+    assert set(bundle) == {"text/html", "text/markdown", "text/plain"}
+    assert bundle["text/html"] == to_fragment(resolution)
+    assert "<html" not in bundle["text/html"]
+
+
+def test_the_notebook_extension_shows_resolutions_richly(resolution):
+    shell_module = pytest.importorskip("IPython.core.interactiveshell")
+    from kagent.report.notebook import load_ipython_extension
+
+    shell = shell_module.InteractiveShell()
+    load_ipython_extension(shell)
+    data, _ = shell.display_formatter.format(resolution)
+    assert data["text/html"].lstrip().startswith('<div class="kagent">')
+
+
+def test_the_evidence_with_most_context_is_chosen(resolution):
+    line = Evidence(
+        id="E9", kind="source", content="for (...)", origin="drivers/misc/relayctl.c:48@v6.12.9"
+    )
+    resolution.evidence.insert(0, line)
+    code = summarise(resolution).code
+    assert code is not None
+    assert code.origin == "drivers/misc/relayctl.c:44-53@v6.12.9"
+
+
+def test_a_file_named_by_its_build_directory_is_found_in_the_tree(resolution):
+    assert resolution.fault is not None
+    resolution.fault.file = "/build/linux/drivers/misc/relayctl.c"
+    code = summarise(resolution).code
+    assert code is not None
+    assert code.mark == 48
+    resolution.fault.file = "/build/linux/other-drivers/misc/relayctl.c"
+    assert summarise(resolution).code is None
