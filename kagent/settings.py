@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     )
     model_timeout: float = Field(default=120.0, gt=0, description="Seconds for one model call.")
     model_retries: int = Field(default=2, ge=0, le=10)
+    max_model_tokens: int = Field(
+        default=8192, ge=256, description="Tokens of one model answer at most."
+    )
     max_model_calls: int = Field(
         default=12, ge=1, description="Model calls of one agent in one run."
     )

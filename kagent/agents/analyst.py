@@ -18,10 +18,11 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
 from langgraph.types import Command
 
+from kagent.agents.answers import Draft
 from kagent.agents.facts import case_facts
 from kagent.agents.model import ask, chat_model, facts_message, structured
 from kagent.agents.prompts import load_prompt
-from kagent.agents.state import Draft, State
+from kagent.agents.state import State
 from kagent.agents.tools import TOOLS
 from kagent.errors import ModelError
 from kagent.resolution import Usage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ _DOES = {
     "synthesizer": "writing the resolution",
 }
 
-_STREAM: Sequence[Literal["tasks", "values"]] = ("tasks", "values")
+_STREAM: list[Literal["tasks", "values"]] = ["tasks", "values"]
 
 
 def analyze(

@@ -9,12 +9,13 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, Send
 
 from kagent.agents.analyst import Analyst
+from kagent.agents.answers import TaskNotes
 from kagent.agents.case import conclude, decode, look, primary_report, symbolize
 from kagent.agents.facts import decoded_frames, ledger_facts
 from kagent.agents.model import chat_model, facts_message, structured
 from kagent.agents.node import node
 from kagent.agents.prompts import load_prompt
-from kagent.agents.state import State, TaskInput, TaskNotes
+from kagent.agents.state import State, TaskInput
 from kagent.agents.toolbox import open_toolbox
 from kagent.agents.verify import Checker, check_claims
 from kagent.diagnosis import TaskLocks, analyse_task, build_wait_graph, fold_tasks, tasks_of

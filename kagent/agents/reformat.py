@@ -8,8 +8,8 @@ from typing import Literal
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Overwrite
-from pydantic import BaseModel, Field
 
+from kagent.agents.answers import Restored
 from kagent.agents.model import chat_model, facts_message, structured
 from kagent.agents.node import node
 from kagent.agents.prompts import load_prompt
@@ -28,12 +28,6 @@ NO_REPORT = (
 )
 _MAX_DAMAGED = 40_000  # characters a model is asked to repair
 _NOISE = re.compile(r"[^0-9a-z_+./]")
-
-
-class Restored(BaseModel):
-    """A model's attempt to restore a damaged report."""
-
-    report: str = Field(max_length=20_000)
 
 
 @node

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, TypeVar
 from langchain_core.messages import AnyMessage
 from langgraph.graph import MessagesState
 from langgraph.graph.message import add_messages
-from pydantic import BaseModel, Field
 
+from kagent.agents.answers import Draft
 from kagent.commits.model import Hit
 from kagent.diagnosis import TaskGroup, TaskLocks
 from kagent.klog.model import KernelLog
@@ -27,16 +27,12 @@ from kagent.source.model import FunctionSource
 from kagent.symbols.model import Symbolized
 
 __all__ = [
-    "Claim",
-    "Draft",
-    "FixOpinion",
     "InputState",
     "OutputState",
     "Route",
     "Stage",
     "State",
     "TaskInput",
-    "TaskNotes",
     "add_usage",
 ]
 
@@ -44,42 +40,6 @@ _T = TypeVar("_T")
 Route = Literal["general", "deadlock"]
 Stage = Literal["source", "commits", "model"]
 """What an analyser does at its next visit."""
-
-
-Advice = Annotated[str, Field(max_length=600)]
-
-
-class Claim(BaseModel):
-    """One statement of a model, with the evidence ids it cites."""
-
-    claim: str = Field(max_length=1000)
-    confidence: float = Field(ge=0, le=1)
-    evidence: list[str] = Field(default=[], max_length=20)
-
-
-class FixOpinion(BaseModel):
-    """What a model thinks of one of the commits it was shown."""
-
-    hash: str = Field(max_length=64)
-    why: str = Field(max_length=1000)
-
-
-class Draft(BaseModel):
-    """A model's answer, before verification."""
-
-    summary: str = Field(default="", max_length=1000)
-    explanation: str = Field(default="", max_length=6000)
-    claims: list[Claim] = Field(default=[], max_length=12)
-    fixes: list[FixOpinion] = Field(default=[], max_length=4)
-    fix: list[Advice] = Field(default=[], max_length=6)
-    verify: list[Advice] = Field(default=[], max_length=6)
-    mitigate: list[Advice] = Field(default=[], max_length=6)
-
-
-class TaskNotes(BaseModel):
-    """What a model says about one task's stack, before verification."""
-
-    claims: list[Claim] = Field(default=[], max_length=4)
 
 
 def add_usage(left: Usage | None, right: Usage | None) -> Usage:

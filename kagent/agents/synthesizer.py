@@ -9,8 +9,9 @@ from langchain_core.messages import AIMessage
 from langgraph.runtime import Runtime
 
 import kagent
+from kagent.agents.answers import Draft
 from kagent.agents.node import node
-from kagent.agents.state import Draft, State
+from kagent.agents.state import State
 from kagent.agents.toolbox import fix_statuses
 from kagent.commits.model import Hit
 from kagent.diagnosis import advise, missing_data

@@ -13,8 +13,9 @@ from typing import Any
 
 from langgraph.runtime import Runtime
 
+from kagent.agents.answers import Claim, Draft
 from kagent.agents.node import node
-from kagent.agents.state import Claim, Draft, State
+from kagent.agents.state import State
 from kagent.resolution import Evidence, Finding
 from kagent.settings import Settings
 

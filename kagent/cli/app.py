@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -34,8 +35,9 @@ dmesg | kagent analyze
 [bold]Exit codes[/]
 
 0 analysed · 1 no kernel report found · 2 bad usage or input · 3 something needed is missing or \
-corrupt
+corrupt · 70 a bug in kagent
 """
+_BUG = 70  # EX_SOFTWARE of sysexits.h
 _PACKAGES = ("langgraph", "langchain", "drgn", "faiss-cpu", "pydantic", "typer")
 
 
@@ -128,7 +130,7 @@ app.command()(version)
 def main() -> None:
     """Run the program and exit.
 
-    Errors raised on purpose become one line and a hint; anything else is a bug and keeps its
+    Errors raised on purpose become one line and a hint; anything else is a bug and shows its
     traceback. Ctrl-C exits with 130.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -139,3 +141,6 @@ def main() -> None:
     except KagentError as error:
         show_error(error)
         sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - Python would exit with 1, which means "no report" here
+        traceback.print_exc()
+        sys.exit(_BUG)

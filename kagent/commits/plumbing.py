@@ -1,14 +1,15 @@
 """Functions that say how a report was raised or reached, not what went wrong.
 
 They stand in most stacks. A change that touches one of them is hardly ever the fix for a crash
-above it, so a search leaves them out.
+above it, so a search leaves out the worst (`is_plumbing`), and gives little weight to the ways
+into a subsystem that every object of its kind takes (`is_pathway`).
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["is_plumbing"]
+__all__ = ["is_pathway", "is_plumbing", "is_plumbing_file"]
 
 # How the kernel reports and dies (lib/dump_stack.c, kernel/panic.c, arch/*/kernel/traps.c,
 # arch/*/mm/fault.c).
@@ -93,15 +94,91 @@ _HELPERS = """
     entry_INT80_compat entry_SYSENTER_compat handle_exception ret_from_exception system_call
     rcu_read_lock rcu_read_unlock call_rcu synchronize_rcu __call_rcu_common
 """
-_PLUMBING = frozenset((_REPORTING + _ENTRY + _LOCKING + _DISPATCH + _HELPERS).split())
+# How stalls, debug objects and NMIs are reported, and the interrupt paths below them
+# (kernel/rcu/tree_stall.h, lib/debugobjects.c, kernel/time, kernel/irq, arch/*/kernel/irq*.c).
+_INTERRUPTS = """
+    dump_backtrace dump_backtrace_log_lvl rcu_check_callbacks rcu_sched_clock_irq rcu_pending
+    check_cpu_stall print_cpu_stall print_other_cpu_stall rcu_check_gp_kthread_starvation
+    update_process_times tick_sched_handle tick_sched_timer tick_nohz_handler
+    tick_nohz_highres_handler hrtimer_interrupt __hrtimer_run_queues __run_hrtimer
+    local_apic_timer_interrupt nmi_cpu_backtrace nmi_trigger_cpumask_backtrace
+    arch_trigger_cpumask_backtrace trigger_all_cpu_backtrace trigger_single_cpu_backtrace
+    trigger_allbutself_cpu_backtrace watchdog watchdog_timer_fn debug_print_object
+    __debug_check_no_obj_freed debug_check_no_obj_freed debug_object_activate debug_object_init
+    __debug_object_init debug_object_assert_init debug_object_free debug_timer_assert_init
+    common_interrupt __common_interrupt do_IRQ __handle_domain_irq generic_handle_domain_irq
+    generic_handle_irq generic_handle_irq_desc handle_domain_irq handle_irq handle_irq_desc
+    handle_irq_event handle_irq_event_percpu __handle_irq_event_percpu handle_edge_irq
+    handle_fasteoi_irq handle_level_irq gic_handle_irq do_softirq_own_stack run_on_irqstack_cond
+    __run_on_irqstack run_on_irqstack __run_sysvec_on_irqstack_cond call_on_irqstack el1_irq
+    el1_interrupt el1h_64_irq el0_sync_handler ret_fast_syscall do_notify_resume
+    exit_to_usermode_loop tasklet_action tasklet_action_common check_memory_region_inline
+    register_lock_class assign_lock_key __switch_to down_read_nested down_write_nested
+"""
+# Ways that every device, socket message, mount, open file or page of memory goes: driver core and
+# USB enumeration, netlink delivery, the VFS down to the file system, module loading, the page
+# allocator, object teardown.
+_PATHWAYS = """
+    really_probe driver_probe_device __driver_probe_device bus_for_each_drv bus_for_each_dev
+    __device_attach_driver __device_attach device_add bus_probe_device device_initial_probe
+    device_driver_attach __driver_attach driver_attach bus_add_driver driver_register
+    device_register device_release_driver device_release_driver_internal __device_release_driver
+    bus_remove_device bus_remove_driver driver_detach driver_unregister device_del device_release
+    device_unregister put_device local_pci_probe pci_device_probe pci_device_remove platform_probe
+    platform_drv_probe async_run_entry_fn
+    hub_event hub_port_connect hub_port_connect_change port_event usb_new_device
+    usb_set_configuration usb_probe_device usb_probe_interface generic_probe
+    usb_generic_driver_probe usb_disconnect usb_disable_device usb_unbind_interface
+    usb_hcd_giveback_urb __usb_hcd_giveback_urb dummy_timer usb_submit_urb
+    netlink_unicast netlink_unicast_kernel netlink_sendmsg netlink_rcv_skb genl_rcv genl_rcv_msg
+    genl_family_rcv_msg genl_family_rcv_msg_doit rtnetlink_rcv rtnetlink_rcv_msg nfnetlink_rcv
+    nfnetlink_rcv_msg nfnetlink_rcv_batch rdma_nl_rcv rdma_nl_rcv_msg rdma_nl_rcv_skb
+    net_rx_action __napi_poll napi_poll __netif_receive_skb __netif_receive_skb_one_core
+    netif_receive_skb_internal netif_receive_skb process_backlog
+    vfs_get_tree do_mount path_mount do_new_mount vfs_kern_mount legacy_get_tree fc_mount mount_bdev
+    get_tree_bdev deactivate_super deactivate_locked_super generic_shutdown_super kill_anon_super
+    kill_block_super cleanup_mnt __cleanup_mnt path_openat do_filp_open do_sys_open do_sys_openat2
+    do_dentry_open do_open lookup_open open_last_lookups vfs_open
+    kernfs_fop_write kernfs_fop_write_iter sysfs_kf_write sysfs_kf_seq_show seq_read seq_read_iter
+    do_init_module load_module
+    __alloc_pages __alloc_pages_noprof __alloc_pages_nodemask __alloc_pages_node
+    alloc_pages alloc_pages_noprof alloc_pages_mpol get_page_from_freelist prep_new_page
+    __alloc_pages_slowpath free_pcp_prepare free_unref_page free_unref_page_prepare
+    free_pages_prepare reset_page_owner set_page_owner post_alloc_hook __kmalloc_node_track_caller
+    __do_kmalloc __do_kmalloc_node __kmem_cache_alloc_node __kmem_cache_free kmalloc_node
+    kmem_cache_alloc_node_trace kvmalloc_node __alloc_skb alloc_skb kstrdup
+    kobject_put kobject_cleanup kobject_release kref_put
+    notifier_call_chain __queue_work queue_work_on
+"""
+_PATHWAY = frozenset(_PATHWAYS.split())
+_PLUMBING = frozenset((_REPORTING + _ENTRY + _LOCKING + _INTERRUPTS + _DISPATCH + _HELPERS).split())
 _PLUMBING_PREFIX = re.compile(
-    r"_{0,3}(?:kasan_|asan_|msan_|tsan_|kmsan_|kcsan_|ubsan_|hwasan_|exc_|asm_|sysvec_|pfx_|cfi_|"
+    r"_{0,4}(?:kasan_|asan_|msan_|tsan_|kmsan_|kcsan_|ubsan_|hwasan_|exc_|asm_|sysvec_|pfx_|cfi_|"
     r"do_syscall_|entry_SYSCALL|entry_SYSENTER|do_fast_syscall|do_int80|syscall_enter|"
     r"sanitizer_cov|lockdep_|rcu_lockdep|trace_hardirqs|invalid_op|"
     r"el[01]h?t?_\d|ret_to_|system_call_|irqentry_)"
+)
+# The files of such functions, and headers, whose inline functions stand everywhere.
+_PLUMBING_FILE = re.compile(
+    r"include/|arch/\w+/(?:entry|include|kernel/(?:traps|irq|process|apic|dumpstack|stacktrace)|"
+    r"mm/fault)|mm/(?:kasan|kmsan|kfence|sl[aou]b|page_alloc|util|kmemleak)|lib/(?:dump_stack|bug|"
+    r"ubsan|debugobjects|fault-inject|nmi_backtrace|refcount|list_debug)|kernel/(?:panic|softirq|"
+    r"workqueue|kthread|fork|exit|signal|module|locking/|sched/|time/|irq/|rcu/|entry/|kcsan/|"
+    r"task_work)|drivers/base/|fs/(?:read_write|ioctl|open|namei|namespace|super|fs_context)\.c|"
+    r"net/socket\.c|net/netlink/|drivers/usb/core/|init/main\.c"
 )
 
 
 def is_plumbing(symbol: str) -> bool:
     """Say whether a frame tells how the kernel got or reported here, not what went wrong."""
     return symbol in _PLUMBING or _PLUMBING_PREFIX.match(symbol) is not None
+
+
+def is_pathway(symbol: str) -> bool:
+    """Say whether everything of some kind passes here, whatever goes wrong with it."""
+    return symbol in _PATHWAY
+
+
+def is_plumbing_file(path: str) -> bool:
+    """Say whether a file of a trace is one that most traces pass."""
+    return _PLUMBING_FILE.match(path) is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kagent.commits.model import CrashQuery
 from kagent.commits.names import base_symbol, named_symbols, words
-from kagent.commits.plumbing import is_plumbing
+from kagent.commits.plumbing import is_pathway, is_plumbing, is_plumbing_file
 from kagent.commits.releases import release_date
 
 __all__ = ["PastedTrace", "Terms", "prepare", "read_trace"]
@@ -26,14 +26,16 @@ _PROSE = 4000
 """Characters of it that give words."""
 _DEPTH = 0.85
 """Weight of a frame relative to the one above it."""
+_PATHWAY = 0.3
+"""Weight of a frame that everything of its kind passes, relative to one that tells more."""
 _EPOCH = 719_163
 """`datetime.date.toordinal` of 1970-01-01."""
 
 # ``symbol+0x1c/0x70``, and ``symbol file.c:12 [inline]`` as symbolised logs have it. A ``?`` marks
 # what was found on the stack but not by unwinding.
 _FRAME = re.compile(
-    r"(\?[ \t]{1,4})?\b([A-Za-z_][\w.]{1,127})(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}"
-    r"|[ \t]{1,4}\n?[ \t]{0,8}(?=[\w./-]{1,200}\.[chS]:\d))"
+    r"(\?[ \t]{1,4})?\b(?!(?:at|in|by)\b)([A-Za-z_][\w.]{1,127})"
+    r"(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}|[ \t]{1,4}\n?[ \t]{0,8}(?=[\w./-]{1,200}\.[chS]:\d))"
 )
 _SOURCE = re.compile(r"(?<![\w./-])((?:[\w.-]{1,64}/){1,12}[\w.-]{1,64}\.(?:[chS]|rs)):\d")
 _RELEASE = re.compile(r"(?:[Tt]ainted:?|Comm:)[^\n]{0,80}?\s(\d{1,2}\.\d{1,3}\.\d{1,4}\S{0,60})")
@@ -101,10 +103,10 @@ def prepare(query: CrashQuery) -> Terms:
     trace = read_trace(text)
     prose = "\n".join(trace.headlines) if trace else text[:_PROSE]
     frames = _telling(query.functions or (trace.functions if trace else ()))
-    files = query.files or (trace.files if trace else ())
+    files = _telling_files(query.files or (trace.files if trace else ()))
     release = query.release or (trace.release if trace else None)
     named = _telling(named_symbols(f"{query.title}\n{prose}"))
-    functions = {name: _DEPTH**depth for depth, name in enumerate(frames)}
+    functions = _by_depth(frames)
     for name in named:
         functions.setdefault(name, 0.5 if frames else 1.0)
     released = release_date(release) if release else None
@@ -112,9 +114,7 @@ def prepare(query: CrashQuery) -> Terms:
     return Terms(
         frames=frames,
         functions=functions,
-        files={
-            path: _DEPTH**depth for depth, path in enumerate(list(dict.fromkeys(files))[:MAX_FILES])
-        },
+        files={path: _DEPTH**depth for depth, path in enumerate(files)},
         identifiers=dict.fromkeys(query.identifiers[:MAX_FUNCTIONS], 1.0),
         words=tuple(dict.fromkeys(words(" ".join((said, *frames[:8], *query.identifiers[:16])))))[
             :MAX_WORDS
@@ -124,6 +124,23 @@ def prepare(query: CrashQuery) -> Terms:
         day=(released[0].toordinal() - _EPOCH) if released else None,
         development=released[1] if released else False,
     )
+
+
+def _telling_files(paths: Iterable[str]) -> tuple[str, ...]:
+    telling = (path for path in dict.fromkeys(paths) if not is_plumbing_file(path))
+    return tuple(telling)[:MAX_FILES]
+
+
+def _by_depth(frames: Iterable[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    weight = 1.0
+    for name in frames:
+        if is_pathway(name):
+            weights[name] = _PATHWAY * weight
+        else:
+            weights[name] = weight
+            weight *= _DEPTH
+    return weights
 
 
 def _telling(symbols: Iterable[str]) -> tuple[str, ...]:

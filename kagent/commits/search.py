@@ -3,11 +3,12 @@
 score = sum of weight * signal. The weights were fitted (softmax over each crash's candidates) on
 public crash reports and the commits that fixed them.
 
-Confidence is the logistic of the score, which was fitted on the same pairs with the true fix
-taken out of every second one, so that it also knows crashes whose fix is not there. Two caps
-hold whatever the score: a hit without structure (it neither touches nor names a function of the
-query, nor touches a file of it) never exceeds `NO_STRUCTURE`, and of those a hit never exceeds
-the share of the query's words (rare ones weigh more) that its text covers.
+Confidence of a hit = exp(score) / (exp(`NONE`) + sum of exp(score) over all candidates): the same
+softmax with one more choice, *the fix is not here*. `NONE` was fitted on the same reports with
+the true fix taken out of every second one. So it is low when nothing scores well, and shared out
+when several do. Caps hold whatever the score: `MOST` for all, and a hit without structure (it neither touches
+nor names a function of the query, nor touches a file of it) never exceeds `NO_STRUCTURE`, nor the
+share of the query's words (rare ones weigh more) that its text covers.
 """
 
 from __future__ import annotations
@@ -18,37 +19,36 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kagent.commits.embeddings import Embedder
-from kagent.commits.model import CrashQuery, Hit
+from kagent.commits.model import Commit, CrashQuery, Hit
 from kagent.commits.names import words
 from kagent.commits.query import Terms, prepare
 from kagent.commits.signals import Evidence, Numbers, gather, signals
 from kagent.commits.store import Row, Store
 from kagent.commits.writer import FIX_TAG, REPORTED
 
-__all__ = ["NO_STRUCTURE", "WEIGHTS", "search"]
+__all__ = ["NONE", "NO_STRUCTURE", "WEIGHTS", "search"]
 
-NO_STRUCTURE = 0.35
+NONE = 8.4
+NO_STRUCTURE = 0.3
+MOST = 0.95
+"""Names and words alone prove no fix."""
 
 WEIGHTS: dict[str, float] = {
-    "touched": 0.2,
-    "touched_best": 1.1,
-    "named_best": 1.5,
-    "called_best": 0.3,
-    "files": 0.5,
-    "files_best": 2.2,
-    "subject": 0.5,
-    "words": 9.0,
-    "meaning": 0.9,
-    "fix_tag": 0.25,
+    "touched": 1.7,
+    "named": 1.45,
+    "files": 2.6,
+    "subject": 0.45,
+    "words": 16.5,
+    "meaning": 1.0,
+    "fix_tag": 0.3,
     "fix_words": 0.1,
-    "reported": 3.7,
-    "broad": -0.8,
-    "older": -1.1,
-    "later": -1.3,
-    "stable_older": -1.1,
-    "stable_later": -1.25,
+    "reported": 2.5,
+    "broad": -0.65,
+    "older": -1.0,
+    "later": -1.25,
+    "stable_older": -1.0,
+    "stable_later": -1.2,
 }
-_SLOPE, _MIDDLE = 1.0, 7.0
 
 
 def search(store: Store, embedder: Embedder, query: CrashQuery, k: int) -> list[Hit]:
@@ -62,29 +62,34 @@ def search(store: Store, embedder: Embedder, query: CrashQuery, k: int) -> list[
     if not rows:
         return []
     scores = _score(signals(terms, evidence, rows))
-    chosen = _distinct(rows, scores, k)
+    groups = _distinct(rows, scores)
+    chosen = groups[:k]
+    likely = _likelihoods(scores[[best for best, _ in groups]])
     commits = store.commits([rows[best].id for best, _ in chosen])
     hits = []
-    for (best, twins), commit in zip(chosen, commits, strict=True):
-        row, score = rows[best], float(scores[best])
-        why = tuple(_reasons(terms, evidence, row, f"{commit.subject}\n{commit.message}"))
-        also = tuple(f"also as {rows[twin].hash[:12]}" for twin in twins[:3])
-        hits.append(
-            Hit(
-                hash=commit.hash,
-                subject=commit.subject,
-                author=commit.author,
-                date=commit.date,
-                score=round(score, 6),
-                confidence=round(_confidence(evidence, row.id, score), 3),
-                why=why + also,
-                message=commit.message,
-                diff=commit.diff,
-                files=commit.files,
-                fixes=commit.fixes,
-            )
-        )
+    for (best, twins), commit, share in zip(chosen, commits, likely[:k], strict=True):
+        row = rows[best]
+        why = [*_reasons(terms, evidence, row, f"{commit.subject}\n{commit.message}")]
+        why += (f"also as {rows[twin].hash[:12]}" for twin in twins[:3])
+        confidence = _confidence(evidence, row.id, float(share))
+        hits.append(_hit(commit, float(scores[best]), confidence, why))
     return hits
+
+
+def _hit(commit: Commit, score: float, confidence: float, why: Sequence[str]) -> Hit:
+    return Hit(
+        hash=commit.hash,
+        subject=commit.subject,
+        author=commit.author,
+        date=commit.date,
+        score=round(score, 6),
+        confidence=round(confidence, 3),
+        why=tuple(why),
+        message=commit.message,
+        diff=commit.diff,
+        files=commit.files,
+        fixes=commit.fixes,
+    )
 
 
 def _score(values: dict[str, Numbers]) -> Numbers:
@@ -94,7 +99,7 @@ def _score(values: dict[str, Numbers]) -> Numbers:
     return total
 
 
-def _distinct(rows: Sequence[Row], scores: Numbers, k: int) -> list[tuple[int, list[int]]]:
+def _distinct(rows: Sequence[Row], scores: Numbers) -> list[tuple[int, list[int]]]:
     """Best first (equal scores: first indexed first), each with the others of its subject."""
     groups: dict[str, tuple[int, list[int]]] = {}
     for position in np.argsort(-scores, kind="stable").tolist():
@@ -103,13 +108,20 @@ def _distinct(rows: Sequence[Row], scores: Numbers, k: int) -> list[tuple[int, l
             groups[subject][1].append(position)
         else:
             groups[subject] = (position, [])
-    return list(groups.values())[:k]
+    return list(groups.values())
 
 
-def _confidence(evidence: Evidence, id: int, score: float) -> float:
-    likely = 1 / (1 + math.exp(-_SLOPE * (score - _MIDDLE)))
+def _likelihoods(scores: Numbers) -> Numbers:
+    """Softmax, with the choice that none of them is the fix; `scores` fall."""
+    top = max(NONE, float(scores[0]))
+    shares = np.exp(scores - top)
+    likely: Numbers = shares / (shares.sum() + math.exp(NONE - top))
+    return likely
+
+
+def _confidence(evidence: Evidence, id: int, likely: float) -> float:
     if id in evidence.touched or id in evidence.named or id in evidence.files:
-        return likely
+        return min(likely, MOST)
     return min(likely, NO_STRUCTURE, evidence.words.get(id, 0.0))
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from kagent.commits.names import named_symbols
 from kagent.commits.query import Terms
 from kagent.commits.store import PostingKind, Row, Store
-from kagent.commits.writer import FIX_TAG, FIX_WORDS, REPORTED, STABLE
+from kagent.commits.writer import FIX_TAG, FIX_WORDS, REPORTED
 
 __all__ = ["Evidence", "Numbers", "gather", "signals"]
 
@@ -94,21 +94,15 @@ def _match_words(store: Store, candidates: Iterable[str]) -> dict[int, float]:
 def signals(terms: Terms, evidence: Evidence, rows: Sequence[Row]) -> dict[str, Numbers]:
     """One array per signal, in the order of `rows`."""
     out: dict[str, Numbers] = {}
-    for name in ("touched", "named", "called", "files"):
+    for name in ("touched", "named", "files"):
         matches = getattr(evidence, name)
-        out[name] = np.array([sum(matches.get(row.id, {}).values()) for row in rows])
         best = [max(matches.get(row.id, {}).values(), default=0.0) for row in rows]
-        out[f"{name}_best"] = np.array(best)
+        out[name] = np.array(best)
     out["subject"] = np.array([_subject(terms, row) for row in rows])
     out["words"] = np.array([evidence.words.get(row.id, 0.0) for row in rows])
     out["meaning"] = np.array([evidence.meaning.get(row.id, 0.0) for row in rows])
     flags = np.array([row.flags for row in rows], dtype=np.int64)
-    for name, bit in (
-        ("fix_tag", FIX_TAG),
-        ("fix_words", FIX_WORDS),
-        ("reported", REPORTED),
-        ("stable", STABLE),
-    ):
+    for name, bit in (("fix_tag", FIX_TAG), ("fix_words", FIX_WORDS), ("reported", REPORTED)):
         out[name] = ((flags & bit) > 0).astype(np.float64)
     out["broad"] = np.log1p(np.array([row.breadth for row in rows], dtype=np.float64))
     out |= _timing(terms, rows)
@@ -121,14 +115,18 @@ def _subject(terms: Terms, row: Row) -> float:
 
 
 def _timing(terms: Terms, rows: Sequence[Row]) -> dict[str, Numbers]:
-    days = np.array([row.day for row in rows], dtype=np.float64)
-    if terms.day is None:
-        zero = np.zeros(len(rows))
-        return {"older": zero, "later": zero, "stable_older": zero, "stable_later": zero}
-    delta = np.where(days < 0, 0.0, days - terms.day)
-    older = np.clip(-(delta + 14) / 90, 0, 4)
-    later = np.log1p(np.clip(delta - 70, 0, None) / 90)
+    """How much older or later than the crashed release a commit is.
+
+    A stable branch gets fixes that are older than its point releases, so it has weights of its
+    own. A commit made up to ten weeks after a release, one development cycle, is not late.
+    """
     zero = np.zeros(len(rows))
+    older = later = zero
+    if terms.day is not None:
+        days = np.array([row.day for row in rows], dtype=np.float64)
+        delta = np.where(days < 0, 0.0, days - terms.day)
+        older = np.clip(-(delta + 14) / 90, 0, 4)
+        later = np.log1p(np.clip(delta - 70, 0, None) / 90)
     if terms.development:
         return {"older": older, "later": later, "stable_older": zero, "stable_later": zero}
     return {"older": zero, "later": zero, "stable_older": older, "stable_later": later}

@@ -28,9 +28,9 @@ from kagent.commits.store import (
     unpack_commit,
 )
 
-__all__ = ["FIX_TAG", "FIX_WORDS", "REPORTED", "STABLE", "IndexWriter"]
+__all__ = ["FIX_TAG", "FIX_WORDS", "REPORTED", "IndexWriter"]
 
-FIX_TAG, FIX_WORDS, REPORTED, STABLE = 1, 2, 4, 8
+FIX_TAG, FIX_WORDS, REPORTED = 1, 2, 4
 """Bits of ``commits.flags``."""
 
 _BATCH = 512
@@ -217,11 +217,9 @@ def _flags(commit: Commit) -> int:
     flags = FIX_TAG if commit.fixes else 0
     if looks_like_fix(commit.subject):
         flags |= FIX_WORDS
-    for key, value in commit.trailers:
-        if key.lower() in ("reported-by", "reported-and-tested-by", "syzbot-id", "closes"):
+    for key, _ in commit.trailers:
+        if key.lower() in ("reported-by", "reported-and-tested-by", "closes"):
             flags |= REPORTED
-        elif key.lower() == "cc" and "stable@" in value:
-            flags |= STABLE
     return flags
 
 

@@ -21,12 +21,14 @@ __all__ = ["Classification", "classify", "subsystem"]
 
 # Headers of reports that are about waiting, whatever their stack looks like.
 _WAITING: tuple[tuple[str, str], ...] = (
-    (r"blocked (?:in I/O wait )?for more than|can't die for more than", "a task hangs"),
+    (r"blocked (?:in I/O wait )?for more than|can't die for more than|hung_task: blocked tasks",
+     "a task hangs"),
     (r"possible circular locking|possible recursive locking|inconsistent lock state"
      r"|irq lock inversion|(?:HARD|SOFT)IRQ-(?:READ-)?safe|lock order|possible deadlock",
      "lockdep found a lock order that can deadlock"),
     (r"bad unlock balance|held lock freed|lock held when returning|still has locks held"
      r"|Nested lock was not taken|suspicious RCU usage|Invalid wait context"
+     r"|workqueue leaked lock|register non-static key"
      r"|exited with .{1,40} locks? held|locks? still held", "lockdep found a broken lock rule"),
     (r"scheduling while atomic|sleeping function called from invalid context"
      r"|voluntary context switch within RCU", "a task sleeps where it must not"),
@@ -137,7 +139,11 @@ def subsystem(
     if tree is not None:
         for frame in _stack(report)[:_MAX_POINTS]:
             found = own_point([frame], symbols)
-            path = tree.resolve(found[1].file) if found and found[1].file else None
+            if found is None:
+                continue
+            path = tree.resolve(found[1].file) if found[1].file else None
+            if path is None and frame.module:
+                break  # not of this tree: its callers are not to blame for it
             entry = tree.subsystem_of(path) if path else None
             if entry is not None:
                 return Subsystem(
@@ -163,10 +169,12 @@ def _spinning(report: Report) -> str | None:
     stacks = [report.call_frames, *(t.frames for t in report.traces if t.role == "cpu")]
     stacks += [(task.pc, *task.frames) if task.pc else task.frames for task in report.tasks]
     for frames in stacks:
-        for frame in [f for f in reliable(frames) if not is_scaffold(f.symbol)][:3]:
+        for frame in reliable(frames):
             primitive = waits_in(frame.symbol)
             if primitive is not None and (is_spin(primitive) or primitive.kind == "lock"):
                 return primitive.type
+            if not (is_helper(frame.symbol) or is_scaffold(frame.symbol)):
+                break  # it got out of the primitives: it was not waiting there
     return None
 
 

@@ -48,6 +48,8 @@ class MemberAccess:
     line: int
     address_of: bool = False
     written: bool = False
+    loop: bool = False
+    """True for what a ``list_for_each_entry()`` macro reads to find its next entry."""
     pointee: bool = False
     """True where the member's value is dereferenced in turn: ``*p->q`` or ``p->q[i]``."""
 
@@ -120,7 +122,7 @@ class CFunction:
                 return True
         return False
 
-    def loop_members(self, first: int, last: int) -> list[MemberAccess]:
+    def loop_members(self, first: int | None = None, last: int | None = None) -> list[MemberAccess]:
         """What ``list_for_each_entry(pos, head, member)`` and its kin reads behind the scenes."""
         found = []
         for call in self.calls(first, last):
@@ -130,7 +132,9 @@ class CFunction:
             position, member = call.arguments[0], call.arguments[min(at, len(call.arguments) - 1)]
             if position.isidentifier() and member.isidentifier():
                 step = (("->", member),)
-                found.append(MemberAccess(f"{position}->{member}", position, step, call.line))
+                found.append(
+                    MemberAccess(f"{position}->{member}", position, step, call.line, loop=True)
+                )
         return found
 
     def divisors(self, line: int) -> list[MemberAccess]:

@@ -45,27 +45,30 @@ _FAMILIES: dict[str, str] = {
         r"(?:ww_|rt_)?mutex_\w{1,40}|(?:raw_|do_raw_)?(?:spin|read|write)_(?:try)?(?:un)?lock\w{0,24}"
         r"|(?:native_|pv_)?queued_(?:spin|read|write)_\w{1,40}|virt_spin_lock|spin_(?:dump|bug)"
         r"|(?:down|up)(?:_(?:read|write|common|interruptible|killable|timeout|trylock)\w{0,24})?"
-        r"|downgrade_write|rwsem_\w{1,40}|percpu_(?:down|up|rwsem)_\w{1,16}|rwlock_bug"
+        r"|downgrade_write|(?:call_)?rwsem_\w{1,40}|percpu_(?:down|up|rwsem)_\w{1,16}|rwlock_bug"
         r"|lock_(?:acquire|release|sync)|check_(?:noncircular|deadlock)|validate_chain|mark_lock\w{0,8}"
         r"|lockdep_\w{1,32}|print_(?:circular|deadlock|usage|irq|bad|lock|unlock)_\w{1,32}"
-        r"|lock_acquired|class_\w{1,40}_(?:con|de)structor"
+        r"|lock_acquired|register_lock_class|assign_lock_key|look_up_lock_class|class_\w{1,40}_(?:con|de)structor"
     ),
     "waiting": (
         r"(?:do_)?wait_for_com\w{1,40}|complete(?:_all)?|complete_with_flags|swake_up_\w{1,16}"
         r"|wake_up\w{0,24}|io_schedule\w{0,16}|schedule|schedule_(?:timeout|hrtimeout|preempt|loop)\w{0,24}"
-        r"|schedule_(?:bug|debug)|context_switch|switch_to\w{0,8}|preempt_schedule\w{0,16}|preempt_count_\w{3}"
+        r"|schedule_(?:bug|debug)|context_switch|sched_text_start|switch_to\w{0,8}|preempt_schedule\w{0,16}|preempt_count_\w{3}"
         r"|msleep\w{0,16}|usleep_range\w{0,8}|fsleep|do_nanosleep|(?:const_)?[um]delay|ndelay|delay_\w{1,8}"
         r"|(?:start_)?flush_(?:delayed_)?work|flush_workqueue|(?:drain|destroy)_workqueue"
-        r"|cancel_(?:delayed_)?work\w{0,16}|cancel_sync|work_busy|synchronize_(?:s?rcu|irq|net)\w{0,16}"
+        r"|cancel_(?:delayed_)?work\w{0,16}|cancel_sync|work_busy|synchronize_(?:s?rcu|sched|irq|net)\w{0,16}"
         r"|rcu_barrier|wait_rcu_gp\w{0,16}|kthread_(?:stop|park|flush_work)"
         r"|(?:try_to_)?(?:del_timer|timer_delete|timer_shutdown)_sync\w{0,8}|hrtimer_cancel\w{0,16}"
         r"|del_timer_wait_running|bit_wait\w{0,16}|(?:out_of_line_)?wait_on_bit\w{0,16}"
         r"|folio_wait_bit\w{0,16}|(?:folio|page)_lock|lock_page|prepare_to_wait\w{0,16}|cpu_relax|rep_nop"
     ),
+    "device registers": (
+        r"(?:raw_)?(?:read|write)[bwlq](?:_relaxed)?|io(?:read|write)\d{1,2}\w{0,4}"
+    ),
     "reporting": (
         r"k[acm]{1,2}san_\w{1,48}|kcsan_\w{1,48}|kfence_\w{1,48}|kmemleak_\w{1,32}|hwasan_\w{1,48}"
         r"|[akmt]san_\w{1,48}|u?bsan_?\w{0,48}|sanitizer_cov_\w{1,32}|handle_overflow|instrument_\w{1,40}"
-        r"|warn(?:_\w{1,24})?|report_bug|find_bug|v?printk\w{0,16}|dump_stack\w{0,8}|show_stack\w{0,8}"
+        r"|warn(?:_\w{1,24})?|report_bug|find_bug|v?printk\w{0,16}|bad_page|free_page_is_bad|check_new_page\w{0,8}|dump_stack\w{0,8}|show_stack\w{0,8}"
         r"|print_(?:report|address)\w{0,24}|n?m?i?_?panic|stack_chk_fail|die|rcu_lockdep_\w{1,16}"
         r"|debug_smp_processor_id|check_preemption_disabled|x86_indirect_thunk\w{0,8}"
         r"|unwind_next_frame|arch_stack_walk|stack_trace_\w{1,32}"
@@ -88,6 +91,7 @@ _SCAFFOLD = re.compile(
     r"|common_startup|handle_softirqs|__do_softirq|irq_exit|__irq_exit|syscall_exit_to_user"
     r"|exit_to_user_mode|__?(?:x64|ia32|arm64|riscv|s390x)_sys_|ret_fast_syscall|do_trap|page_fault"
     r"|do_page_fault|no_context|bad_area|__bad_area|dump_backtrace|show_regs|handle_bug"
+    r"|(?:__)?do_kernel_fault|die_kernel_fault|do_mem_abort|do_translation_fault|do_tag_\w{1,24}"
 )
 
 

@@ -13,6 +13,7 @@ from kagent.resolution import AccessKind, Evidence, Pointer, evidence
 __all__ = ["Machine", "read_machine", "read_pointer"]
 
 _TRAP_INSTRUCTIONS = ("ud2", "ud1", "ud0", "int3", "brk", "ebreak", "c.ebreak", "trap", "break")
+_RETURNS = ("ret", "iret")
 
 
 @dataclass(slots=True)
@@ -57,13 +58,22 @@ def read_machine(report: Report, *, executed: bool) -> Machine:
     )
     if not _is_memory_fault(report):
         return machine
-    target = decoded.target and x86.full_register(decoded.target)
+    target = _branch_target(report, decoded)
     if target and target in report.registers:
         machine.access, machine.register = "exec", target
         machine.pointer = machine.address = report.registers[target]
+    elif decoded.mnemonic.startswith(_RETURNS) and machine.address is None:
+        machine.access = "exec"  # a general protection fault on return: the target is no address
     else:
         _operand(machine, decoded, report, arch)
     return machine
+
+
+def _branch_target(report: Report, decoded: disasm.Decoded) -> str | None:
+    """The register of an indirect call, also of one through a retpoline thunk."""
+    thunk = report.pc.symbol.rpartition("x86_indirect_thunk_")[2] if report.pc else ""
+    name = decoded.target or (thunk if thunk in report.registers else None)
+    return x86.full_register(name) if name else None
 
 
 def _is_memory_fault(report: Report) -> bool:
@@ -154,7 +164,10 @@ def read_pointer(report: Report, machine: Machine) -> Pointer | None:
     meaning = pointer_meaning(machine.pointer, arch)
     if meaning is None and machine.address is not None:
         meaning = pointer_meaning(machine.address, arch)
-    if "stack guard page" in report.header and machine.register in ("rsp", "sp", "esp"):
+    overflow = "stack guard page" in report.header or (
+        meaning is None and "double fault" in report.header
+    )
+    if overflow and machine.register in ("rsp", "sp", "esp"):
         text = "the stack pointer ran into the guard page: stack overflow"
     else:
         text = meaning.text if meaning else "a plausible kernel address"

@@ -37,6 +37,11 @@ _FILL: dict[int, tuple[Verdict, str]] = {
     0x22: ("poison", "MUTEX_DEBUG_FREE 0x22"),
     0xBD: ("poison", "KEY_DESTROY 0xbd: read from a destroyed key"),
 }
+_MAGIC = {
+    0xDEAD4EAD: "SPINLOCK_MAGIC",
+    0xDEAF1EED: "RWLOCK_MAGIC",
+    0x57AC6E9D: "STACK_END_MAGIC",
+}
 _SHADOW_OFFSET = {
     "x86_64": 0xDFFFFC0000000000,
     "arm64": 0xDFFF800000000000,
@@ -88,6 +93,11 @@ def _meaning64(value: int, arch: str | None) -> PointerMeaning | None:
         return PointerMeaning("shadow", f"KASAN shadow of {what}")
     if text := _ascii(value):
         return PointerMeaning("text", f"ASCII text {text!r}: a pointer overwritten by a string")
+    for half in (value >> 32, value & 0xFFFFFFFF):
+        if half in _MAGIC:
+            return PointerMeaning(
+                "poison", f"contains {_MAGIC[half]}: the inside of a lock or stack"
+            )
     top = value >> 47
     if top == 0:
         return PointerMeaning("user", "a user-space address")

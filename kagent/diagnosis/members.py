@@ -199,11 +199,37 @@ def _score(
     where: str,
 ) -> list[MemberHit]:
     hits = []
+    nodes = _cursors(reader, function)
     for access in accesses:
         resolved = resolve(reader, function, access)
-        if resolved is not None and (hit := _match(resolved, touch, where)):
+        if resolved is None:
+            continue
+        hit = _match(resolved, touch, where)
+        if hit is None and resolved.direct and access.root in nodes:
+            hit = _match_from_node(resolved, touch, where, nodes[access.root])
+        if hit is not None:
             hits.append(hit)
     return hits
+
+
+def _cursors(reader: Reader, function: CFunction) -> dict[str, int]:
+    """Loop variables of list walks, with the offset of the list node in what they point to."""
+    found = {}
+    for access in function.loop_members():
+        resolved = resolve(reader, function, access)
+        if resolved is not None and resolved.member is not None:
+            found[access.root] = resolved.member.offset
+    return found
+
+
+def _match_from_node(resolved: Resolved, touch: Touch, where: str, node: int) -> MemberHit | None:
+    """Compilers may keep the address of the list node in a register instead of the entry's."""
+    if touch.displacement is None or not node:
+        return None
+    moved = replace(touch, displacement=touch.displacement + node, values=None)
+    hit = _match(resolved, moved, where)
+    return hit and replace(hit, weight=hit.weight - 2,
+                           facts=(*hit.facts, "counted from the list node"))  # fmt: skip
 
 
 def _match(resolved: Resolved, touch: Touch, where: str) -> MemberHit | None:

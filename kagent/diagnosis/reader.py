@@ -12,6 +12,7 @@ from typing import Protocol
 from kagent.diagnosis.code import CFunction, parse_function, variable_type
 from kagent.klog.model import Frame
 from kagent.resolution import Evidence, SourcePoint, evidence
+from kagent.source.c_syntax import CSource
 from kagent.source.model import Excerpt, FunctionSource
 from kagent.symbols.model import Member, Variable
 
@@ -19,7 +20,6 @@ __all__ = ["LineSource", "Reader", "TypeSource", "struct_name"]
 
 _STRUCT = re.compile(r"\b(?:struct|union)\s+(\w+)")
 _MAX_FILE_LINES = 60_000
-_MAX_SEARCHES = 4
 
 
 class TypeSource(Protocol):
@@ -51,11 +51,8 @@ class LineSource(Protocol):
     def enclosing_function(self, path: str, line: int) -> FunctionSource | None:
         """The function definition around a line."""
 
-    def functions_in(self, path: str) -> Sequence[FunctionSource]:
-        """All functions of a file."""
-
-    def lookup(self, names: Sequence[str]) -> Mapping[str, Sequence[FunctionSource]]:
-        """Definitions by function name, anywhere in the tree. Slow: reads the whole tree."""
+    def syntax(self, path: str) -> CSource:
+        """A parsed file."""
 
 
 class Reader:
@@ -68,14 +65,15 @@ class Reader:
         self._origins: dict[int, FunctionSource] = {}
         self._files: dict[str, str] = {}
         self._named: dict[tuple[str, str], CFunction | None] = {}
-        self._listed: dict[str, Sequence[FunctionSource]] = {}
-        self._searches = 0
+        self._listed: dict[str, dict[str, int]] = {}
         self._members: dict[tuple[str, str, str | None], Member | None] = {}
 
     def function_at(self, point: SourcePoint | None) -> CFunction | None:
         """The parsed function around a source point."""
         if self.source is None or point is None or not point.file or not point.line:
             return None
+        if not point.file.endswith((".c", ".h")):
+            return None  # assembler and generated code
         key = (point.file, point.line)
         if key not in self._functions:
             path = self.source.resolve(point.file)
@@ -83,28 +81,22 @@ class Reader:
             self._functions[key] = self._parse(found, point.module) if found else None
         return self._functions[key]
 
-    def function_named(
-        self, name: str, near: str, module: str | None = None, *, anywhere: bool = False
-    ) -> CFunction | None:
-        """The definition of `name` in the file `near`.
-
-        With `anywhere`, also the only one in the tree; such searches are slow, hence few.
-        """
+    def function_named(self, name: str, near: str, module: str | None = None) -> CFunction | None:
+        """The definition of `name` in the file `near`."""
         if self.source is None or not re.fullmatch(r"\w{1,200}", name):
             return None
         key = (name, near)
         if key not in self._named:
-            found = next((f for f in self._functions_in(near) if f.name == name), None)
-            if found is None and anywhere and self._searches < _MAX_SEARCHES:
-                self._searches += 1
-                everywhere = list(self.source.lookup([name]).get(name, ()))
-                found = everywhere[0] if len(everywhere) == 1 else None
+            start = self._starts(near).get(name)
+            found = self.source.enclosing_function(near, start) if start else None
             self._named[key] = self._parse(found, module) if found else None
         return self._named[key]
 
-    def _functions_in(self, path: str) -> Sequence[FunctionSource]:
+    def _starts(self, path: str) -> dict[str, int]:
+        """First line of every function of a file."""
         if path not in self._listed:
-            self._listed[path] = self.source.functions_in(path) if self.source and path else ()
+            spans = self.source.syntax(path).functions if self.source and path else ()
+            self._listed[path] = {span.name: span.start for span in spans}
         return self._listed[path]
 
     def file_text(self, path: str) -> str:

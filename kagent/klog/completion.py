@@ -25,6 +25,10 @@ class Completion:
         self._panics = landmarks.panics
         self._banners = [_banner(data, at) for at in self._boots]
 
+    def boot_of(self, report: Report) -> int:
+        """How many boot banners stand before the report."""
+        return bisect_right(self._boots, report.span[0])
+
     def complete(self, report: Report) -> Report:
         """Return `report` with these facts."""
         start, _ = report.span

@@ -25,6 +25,9 @@ _CPU = re.compile(
 _CPU_SHORT = re.compile(
     r"CPU: (?P<cpu>\d{1,5}) (?:UID: \d{1,10} )?PID: (?P<pid>\d{1,10}) Comm: (?P<comm>\S{1,64})"
 )
+_CPU_OLD_ARM = re.compile(
+    r"CPU: (?P<cpu>\d{1,5}) {1,8}" + _TAINT + r" {1,8}\(" + _RELEASE + r" (?P<build>#[^)]{0,120})\)$"
+)
 _PID = re.compile(
     r"Pid: (?P<pid>\d{1,10}), comm: (?P<comm>.{1,64}?) "
     + _TAINT
@@ -32,9 +35,10 @@ _PID = re.compile(
     + _RELEASE
     + r"(?: (?P<build>.{0,200}))?)?\s*$"
 )
+_CPU_LINES = (_CPU, _PID, _CPU_OLD_ARM, _CPU_SHORT)
 # Hung tasks and RCU stalls: taint first. lockdep's banner: release first.
 _TAINTED = re.compile(
-    r"\s{2,10}" + _TAINT + r" {1,8}" + _RELEASE + r"(?: {1,4}(?P<build>.{0,200}))?\s*$"
+    _TAINT + r" {1,8}" + _RELEASE + r"(?: {1,4}(?P<build>.{0,200}))?\s*$"
 )
 _BANNER = re.compile(
     _RELEASE + r" (?P<build>#.{1,120}?) (?:Not tainted|Tainted: (?P<taint>[A-Z ]{1,60}))\s*$"
@@ -54,9 +58,9 @@ _QUIET_FACTS = re.compile(
 
 def read_context(draft: Draft, line: Line) -> bool:
     """Take a line that says who or where."""
-    text = line.text
+    text = line.text.lstrip()
     if "CPU: " in text or "Pid: " in text:
-        match = _CPU.search(text) or _PID.search(text) or _CPU_SHORT.search(text)
+        match = next((m for p in _CPU_LINES if (m := p.search(text))), None)
         if match:
             _take_cpu(draft, match)
             return True
@@ -81,7 +85,7 @@ def _take_cpu(draft: Draft, match: re.Match[str]) -> None:
     block = draft.block
     if groups.get("cpu") and block.cpu is None:
         block.cpu = int(groups["cpu"])
-    if block.pid is None:
+    if block.pid is None and groups.get("pid"):
         block.pid = int(groups["pid"])
     if block.comm is None and groups.get("comm"):
         block.comm = groups["comm"]
@@ -104,8 +108,8 @@ _ARCH_WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("s390x", re.compile(r"Krnl (?:PSW|GPRS|Code)")),
     ("ppc64le", re.compile(r"^NIP:? |^GPR\d\d: |MSR: {1,2}[0-9a-f]{16}|^NIP \[")),
     ("loongarch", re.compile(r"^ *ERA: [0-9a-f]{16}|^ *BADV: |CSR_|ESTAT: ")),
-    ("mips64", re.compile(r"^epc {1,4}: [0-9a-f]{8,16} |^\$ ?\d{1,2} {0,3}: ")),
     ("riscv64", re.compile(r"^ ?epc : |status: [0-9a-f]{16} badaddr: |Hart \d{1,4} ")),
+    ("mips64", re.compile(r"^epc {1,4}: [0-9a-f]{8,16} |^\$ ?\d{1,2} {0,3}: ")),
     ("arm64", re.compile(r"^pstate: |^x\d{1,2} ?: [0-9a-f]{16}|Mem abort info|el[01]_?\w*_sync")),
     ("arm", re.compile(r"psr: ?[0-9a-f]{8}|SMP ARM|\) from \[<|ret_fast_syscall|__dabt_svc")),
     ("i386", re.compile(r"\bEIP\b|\bEAX: [0-9a-f]{8} ")),

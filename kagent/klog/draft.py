@@ -18,7 +18,6 @@ class StackDraft:
     role: TraceRole
     title: str
     block: Block
-    task: str | None = None
     pid: int | None = None
     cpu: int | None = None
     time: float | None = None
@@ -30,16 +29,18 @@ class StackDraft:
     lock: LockRef | None = None
 
     def freeze(self) -> Trace:
-        """The stack as it stands."""
+        """The stack as it stands; of the past only what the log says about it."""
+        block = self.block if self.role in ("call", "cpu", "task", "lock") else None
+        pid = self.pid if self.pid is not None or block is None else block.pid
         return Trace(
             self.role,
             tuple(self.frames),
             self.title,
-            self.task if self.task is not None else self.block.comm,
-            self.pid if self.pid is not None else self.block.pid,
-            self.cpu if self.cpu is not None else self.block.cpu,
-            self.time,
-            (self.start, self.end),
+            task=block.comm if block and block.pid == pid else None,
+            pid=pid,
+            cpu=self.cpu if self.cpu is not None or block is None else block.cpu,
+            time=self.time,
+            span=(self.start, self.end),
         )
 
 
@@ -47,7 +48,7 @@ class StackDraft:
 class Block:
     """A part of a report about one task or CPU: its own, another CPU's, another task's."""
 
-    kind: Literal["self", "cpu", "task"]
+    kind: Literal["self", "cpu", "task", "panic"]
     comm: str | None = None
     pid: int | None = None
     cpu: int | None = None
@@ -137,13 +138,12 @@ class Draft:
         role: TraceRole,
         line: Line,
         *,
-        task: str | None = None,
         pid: int | None = None,
         cpu: int | None = None,
     ) -> StackDraft:
         """Begin a stack with its introducing line."""
         stack = StackDraft(
-            role, line.text.strip(), self.block, task, pid, cpu, line.time, start=line.start
+            role, line.text.strip()[:200], self.block, pid, cpu, line.time, start=line.start
         )
         stack.end = line.end
         self.stacks.append(stack)

@@ -25,7 +25,9 @@ FRAME = re.compile(
     r"(?P<guess>\? )?" + _PLACE + r"(?P<close>\))?(?: \((?P<why>unreliable|[A-Z]{1,4})\))?\s{0,4}$"
 )
 INLINE = re.compile(
-    r"[ \t]{0,32}(?:" + _ADDRESS + r" {1,4})?(?P<guess>\? )?(?P<sym>[A-Za-z_<][\w.:<>$ ]{0,200}?)"
+    r"[ \t]{0,32}(?:\[ ?<?(?:0x)?[0-9a-f]{6,16}>?\] {1,4})?(?:"
+    + _ADDRESS
+    + r" {1,4})?(?P<guess>\? )?(?P<sym>[A-Za-z_<][\w.:<>$ ]{0,200}?)"
     r" (?P<file>[^\s:]{1,255}\.\w{1,3}):(?P<line>\d{1,7}) \[inline\]$"
 )
 _BARE = re.compile(

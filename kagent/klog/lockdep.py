@@ -99,7 +99,7 @@ def parse_lock(line: Line, text: str | None = None) -> LockRef | None:
 
 def read_lockdep(draft: Draft, line: Line) -> bool:
     """Take a line of a lockdep report or of a list of held locks."""
-    text = line.text
+    text = line.text.lstrip()
     if "held by " in text and (match := _HELD_BY.search(text) or _LAST_HELD.search(text)):
         draft.holder = (match["comm"].strip(), int(match["pid"]))
         draft.held.setdefault(draft.holder, [])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from kagent.klog.completion import Completion
 from kagent.klog.lines import PLAIN, Line
@@ -25,21 +27,60 @@ def parse_log(data: str | bytes) -> KernelLog:
     """Find every kernel report in `data`: any text, of any origin, hostile or not.
 
     Spans are byte offsets into `data`, in its UTF-8 form if it is a ``str``. Never raises for
-    any content.
+    any content. Of a flood, the first :data:`MAX_REPORTS` reports are read, and of those with
+    equal headers the first :data:`MAX_ALIKE`; the others only count as repetitions.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     found = scan(raw)
     completion = Completion(raw, found.landmarks)
-    reports: list[Report] = []
-    tasks: list[TaskState] = []
+    collected = _Collected()
     for region in found.regions():
-        for item in _read_region(region):
+        for candidate, starts in _starts(region):
+            if collected.is_flood(region.lines[candidate.index].text):
+                continue
+            item = _read_item(region, candidate, starts)
             if isinstance(item, Report):
-                reports.append(completion.complete(item))
-                tasks.extend(item.tasks)
+                collected.add(completion.complete(item))
             else:
-                tasks.extend(item)
-    return KernelLog(relate(reports), merge_tasks(tasks), len(raw))
+                collected.tasks.extend(item)
+    boots = [completion.boot_of(report) for report in collected.reports]
+    reports = relate(collected.reports, boots)
+    return KernelLog(reports, merge_tasks(collected.tasks), len(raw))
+
+
+MAX_REPORTS = 2000
+MAX_ALIKE = 40
+_NUMBERS = re.compile(r"[0-9a-f]*\d[0-9a-f]*")
+
+
+class _Collected:
+    """Reports and tasks so far, with a brake for floods."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+        self.tasks: list[TaskState] = []
+        self._alike: Counter[str] = Counter()
+        self._key = ""
+        self._read = 0
+        self._latest: dict[str, int] = {}
+
+    def is_flood(self, header: str) -> bool:
+        """Whether enough of such reports were read; counts this one as repetition then."""
+        self._key = _NUMBERS.sub("0", header[:300])
+        self._alike[self._key] += 1
+        if self._alike[self._key] <= MAX_ALIKE and self._read < MAX_REPORTS:
+            self._read += 1
+            return False
+        index = self._latest.get(self._key)
+        if index is not None:
+            report = self.reports[index]
+            self.reports[index] = replace(report, repeats=report.repeats + 1)
+        return True
+
+    def add(self, report: Report) -> None:
+        self._latest[self._key] = len(self.reports)
+        self.reports.append(report)
+        self.tasks.extend(report.tasks)
 
 
 # Second lines of reports that have begun already, with what they go on with.
@@ -51,7 +92,7 @@ _CONTINUES: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
     (re.compile(r"INFO: (?:Allocated|Freed) in "), re.compile(r"BUG")),
 )
 _ECHO = re.compile(
-    r"Kernel panic - not syncing: (?:Fatal exception|(?:kernel: )?panic_on_|hung_task:|softlockup"
+    r"Kernel panic - not syncing: (?:.{0,80}?Fatal exception|(?:kernel: )?panic_on_|hung_task:|softlockup"
     r"|RCU Stall|Attempted to kill|Aiee|Oops|[Hh]ard ?(?:LOCKUP|lockup)|[A-Z]{4,6}: panic_on_|kasan"
     r"|BUG!|Unrecoverable|scheduling while|workqueue lockup|UBSAN|KASAN|KFENCE|kmsan|KCSAN)"
 )
@@ -73,8 +114,8 @@ def _continues(lines: list[Line], candidate: Candidate, previous: Candidate | No
     return any(later.search(text) and first.search(before) for later, first in _CONTINUES)
 
 
-def _starts(region: Region) -> list[Candidate]:
-    """The candidates that begin a report or a dump."""
+def _starts(region: Region) -> Iterator[tuple[Candidate, set[int]]]:
+    """The candidates that begin a report or a dump, with the indices of all of them."""
     lines = region.lines
     starts: list[Candidate] = []
     for candidate in region.candidates:
@@ -84,25 +125,21 @@ def _starts(region: Region) -> list[Candidate]:
         previous = next(same, starts[-1] if starts else None)
         if not _continues(lines, candidate, previous):
             starts.append(candidate)
-    return starts
-
-
-def _read_region(region: Region) -> Iterator[Report | Dump]:
-    lines = region.lines
-    starts = _starts(region)
     indices = {c.index for c in starts}
-    for candidate in starts:
-        header = lines[candidate.index]
-        draft = read(
-            header,
-            _own_lines(lines, candidate.index, indices),
-            _lines_before(lines, candidate.index, indices),
-        )
-        if candidate.family.dump:
-            yield freeze_tasks(draft)
-            continue
-        view = view_of(region, candidate)
-        yield freeze(draft, make_title(view.lines, candidate.family, view.whole))
+    return ((candidate, indices) for candidate in starts)
+
+
+def _read_item(region: Region, candidate: Candidate, starts: set[int]) -> Report | Dump:
+    lines = region.lines
+    draft = read(
+        lines[candidate.index],
+        _own_lines(lines, candidate.index, starts),
+        _lines_before(lines, candidate.index, starts),
+    )
+    if candidate.family.dump:
+        return freeze_tasks(draft)
+    view = view_of(region, candidate)
+    return freeze(draft, make_title(view.lines, candidate.family, view.whole))
 
 
 def _lines_before(lines: list[Line], index: int, starts: set[int]) -> list[Line]:
@@ -110,9 +147,9 @@ def _lines_before(lines: list[Line], index: int, starts: set[int]) -> list[Line]
     context = lines[index].context
     before: list[Line] = []
     for at in range(index - 1, max(index - _LOOK_BACK, -1), -1):
+        if at in starts:
+            break
         if context in (PLAIN, lines[at].context):
-            if at in starts:
-                break
             before.append(lines[at])
     return before[::-1]
 

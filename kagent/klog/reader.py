@@ -52,7 +52,7 @@ def foreword(before: Sequence[Line]) -> list[Line]:
     """Those of the lines before a header, nearest last, that belong to its report."""
     taken = 0
     for back, line in enumerate(reversed(before[-2 * _FOREWORD_LINES :]), 1):
-        if _CUT_HERE in line.text or _FOREWORD.match(line.text):
+        if _CUT_HERE in line.text or _FOREWORD.match(line.text.lstrip()):
             taken = back
         elif back - taken > _FOREWORD_LINES:
             break
@@ -100,7 +100,8 @@ def _take(draft: Draft, line: Line) -> bool:
     if _PANIC.search(text):
         draft.panicked = True
         draft.stack = None
-        draft.open_block(Block("task", source="oops"), line)
+        if draft.own.frames:  # else the panic's stack is the only one the report has
+            draft.open_block(Block("panic"), line)
         return True
     if _DIED.search(text):
         draft.died = True

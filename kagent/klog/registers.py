@@ -33,6 +33,7 @@ _MIPS = re.compile(r"\$ ?(\d{1,2}) {0,4}: ((?:[0-9a-f]{8,16} ?){1,4})")
 _S390_FIRST = re.compile(r"Krnl GPRS: ((?:[0-9a-f]{16} ?){1,4})")
 _S390_MORE = re.compile(r"\s{8,16}((?:[0-9a-f]{16} ?){4})$")
 _CODE = re.compile(r"\s{0,8}(?:Krnl )?Code: {0,4}(.{1,1000})")
+_PPC_CODE = re.compile(r"(?:<?[0-9a-f]{8}>? |XXXXXXXX ){3,7}(?:<?[0-9a-f]{8}>?|XXXXXXXX)\s*$")
 _LOOKS = re.compile(
     r"\s{0,8}(?:[A-Z][A-Z0-9_]{1,8}: |[a-z]\w{0,6} {0,4}: [0-9a-f]{8}|GPR\d\d:|\$ ?\d|Krnl GPRS"
     r"|(?:pc|a0|a4|t0|t4|s0|s4|s8|u0|x\d+) [0-9a-f]{16} |(?:RSP|ESP|RAX|EAX|xPSR|Hi|Lo|r\d{1,2}) )"
@@ -41,12 +42,15 @@ _LOOKS = re.compile(
 
 def read_registers(draft: Draft, line: Line) -> bool:
     """Take a line of registers or code; user-space ones are recognised and dropped."""
-    text = line.text
+    text = line.text.lstrip()
     if "Code: " in text and (match := _CODE.match(text)):
         _take_code(draft, match[1].strip())
         return True
+    if _PPC_CODE.match(text):
+        draft.block.code = f"{draft.block.code or ''} {text.strip()}".strip()[:1000]
+        return True
     if not _LOOKS.match(text):
-        if match := _S390_MORE.match(text):
+        if match := _S390_MORE.match(line.text):
             _numbered(draft, match[1], "r", _next_s390(draft))
             return True
         return False

@@ -2,79 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from kagent.klog.blameless import blameless
 from kagent.klog.kinds import LOCKUPS
 from kagent.klog.model import Report
 
 __all__ = ["relate"]
 
 
-def relate(reports: Sequence[Report]) -> tuple[Report, ...]:
-    """Fold repetitions into the first of their kind and link consequences to their causes."""
-    kept: list[Report] = []
+def relate(reports: Sequence[Report], boots: Sequence[int]) -> tuple[Report, ...]:
+    """Fold repetitions into the first of their kind and link consequences to their causes.
+
+    `boots` numbers the boot of each report: nothing crosses a reboot.
+    """
+    kept: list[_Kept] = []
     seen: dict[tuple[object, ...], int] = {}
-    for report in reports:
-        key = _identity(report)
+    for report, boot in zip(reports, boots, strict=True):
+        key = (boot, *_identity(report))
         if key in seen:
-            index = seen[key]
-            first = kept[index]
-            kept[index] = replace(
-                first,
-                repeats=first.repeats + 1,
-                panicked=first.panicked or report.panicked,
-                tasks=first.tasks or report.tasks,
-            )
+            first = kept[seen[key]]
+            first.report = _fold(first.report, report)
         else:
             seen[key] = len(kept)
-            kept.append(report)
+            kept.append(_Kept(report, boot, _functions(report)))
     return tuple(
-        replace(report, caused_by=_cause(kept, index)) for index, report in enumerate(kept)
+        replace(entry.report, caused_by=_cause(kept, index)) for index, entry in enumerate(kept)
     )
+
+
+@dataclass(slots=True)
+class _Kept:
+    report: Report
+    boot: int
+    functions: frozenset[str]
+
+    @property
+    def taint(self) -> str:
+        return self.report.context.taint or ""
+
+
+def _fold(first: Report, again: Report) -> Report:
+    return replace(
+        first,
+        repeats=first.repeats + again.repeats + 1,
+        panicked=first.panicked or again.panicked,
+    )
+
+
+_NUMBER = re.compile(r"\d+")
 
 
 def _identity(report: Report) -> tuple[object, ...]:
     context = report.context
     if report.kind in LOCKUPS:  # caught at another place each time
-        header = report.header.split("INFO: ")[-1].split("BUG: ")[-1].split(" for ")[0]
-        return report.kind, header, context.task, context.pid
-    return report.kind, report.title, report.fingerprint, report.corrupted
+        what = report.title.partition(" in ")[0]
+        cpu = context.cpu if context.pid is None else None
+        return report.kind, what, context.task, context.pid, cpu
+    if not report.kernel_bug:
+        return report.kind, report.title
+    header = "" if report.call_frames else _NUMBER.sub("", report.header)
+    return report.kind, report.title, report.fingerprint, report.corrupted, header
 
 
-_DEADLY = frozenset({"LOCKDEP"})
+def _functions(report: Report) -> frozenset[str]:
+    """The significant functions near the top of the stack."""
+    skip = blameless()
+    names = [f.symbol for f in report.call_frames if f.reliable and f.offset is not None]
+    return frozenset([name for name in names if not skip.search(name)][:5])
 
 
-def _cause(reports: Sequence[Report], index: int) -> int | None:
-    report = reports[index]
-    taint = report.context.taint or ""
-    for earlier in range(index):
-        cause = reports[earlier]
-        if not cause.kernel_bug:
-            continue
-        if "D" in taint and "D" not in (cause.context.taint or "") and cause.pc is not None:
-            return earlier
-        if report.kind in LOCKUPS and cause.kind == "LOCKDEP" and _share(cause, report):
-            return earlier
-        if report.kind in LOCKUPS and cause.kind in LOCKUPS and _same_task(cause, report):
-            return earlier
-    return None
+# ── consequences ─────────────────────────────────────────────────────────────────────────────
 
 
-def _same_task(one: Report, other: Report) -> bool:
-    return one.context.pid is not None and one.context.pid == other.context.pid
+def _same_task(cause: _Kept, effect: _Kept) -> bool:
+    one, other = cause.report.context, effect.report.context
+    return one.pid is not None and one.pid == other.pid and one.task == other.task
 
 
-def _share(lockdep: Report, hang: Report) -> bool:
-    """Whether a hang stands where a lockdep report saw its locks taken."""
-    if _same_task(lockdep, hang):
-        return True
+def _after_death(cause: _Kept, effect: _Kept) -> bool:
+    """TAINT_DIE: the kernel had oopsed, and whatever that task held stays held."""
+    return "D" in effect.taint and "D" not in cause.taint and cause.report.pc is not None
+
+
+def _after_corruption(cause: _Kept, effect: _Kept) -> bool:
+    """TAINT_BAD_PAGE: memory was known to be bad, and the same code or task meets it again."""
+    if not cause.report.kind.startswith(("KASAN", "KFENCE", "MEMORY")) or "B" in cause.taint:
+        return False
+    return "B" in effect.taint and _related(cause, effect)
+
+
+def _after_warning(cause: _Kept, effect: _Kept) -> bool:
+    """A WARN() about the very object that is then used."""
+    if not cause.report.kind.endswith("WARNING") or effect.report.kind.endswith("WARNING"):
+        return False
+    return "W" not in cause.taint and "W" in effect.taint and _related(cause, effect)
+
+
+def _related(cause: _Kept, effect: _Kept) -> bool:
+    return _same_task(cause, effect) or bool(cause.functions & effect.functions)
+
+
+def _after_lock_warning(cause: _Kept, effect: _Kept) -> bool:
+    """lockdep warns of a deadlock, then it happens."""
+    if cause.report.kind != "LOCKDEP" or effect.report.kind not in LOCKUPS:
+        return False
+    return _same_task(cause, effect) or _share_lock(cause.report, effect.report)
+
+
+def _share_lock(lockdep: Report, hang: Report) -> bool:
+    """Whether a task hangs where lockdep saw the report's locks taken."""
     facts = lockdep.locks
     if facts is None:
         return False
-    takers = {lock.at.symbol for lock in facts.holding if lock.at}
-    if facts.acquiring and facts.acquiring.at:
-        takers.add(facts.acquiring.at.symbol)
+    locks = (*facts.holding, *((facts.acquiring,) if facts.acquiring else ()))
+    takers = {lock.at.symbol for lock in locks if lock.at}
+    names = {lock.name for lock in locks}
+    skip = blameless()
     for link in facts.chain:
-        takers.update(frame.symbol for frame in link.frames[:6] if frame.module)
-    return any(frame.symbol in takers for frame in hang.call_frames)
+        takers.update(f.symbol for f in link.frames[:6] if not skip.search(f.symbol))
+    if any(frame.symbol in takers for frame in hang.call_frames if frame.reliable):
+        return True
+    return any(lock.name in names for task in hang.tasks[:1] for lock in task.held)
+
+
+def _same_stall(cause: _Kept, effect: _Kept) -> bool:
+    """One busy or blocked task makes several watchdogs bark."""
+    both = cause.report.kind in LOCKUPS and effect.report.kind in LOCKUPS
+    return both and _same_task(cause, effect)
+
+
+def _same_atomic_section(cause: _Kept, effect: _Kept) -> bool:
+    """A leaked preempt_count is complained about at every later schedule()."""
+    return cause.report.kind == effect.report.kind == "ATOMIC_SLEEP" and _same_task(cause, effect)
+
+
+_RULES: tuple[Callable[[_Kept, _Kept], bool], ...] = (
+    _after_lock_warning,
+    _after_death,
+    _after_corruption,
+    _after_warning,
+    _same_stall,
+    _same_atomic_section,
+)
+_LOOK_BACK = 50
+
+
+def _cause(kept: Sequence[_Kept], index: int) -> int | None:
+    effect = kept[index]
+    if not effect.report.kernel_bug:
+        return None
+    for earlier in range(max(index - _LOOK_BACK, 0), index):
+        cause = kept[earlier]
+        if cause.boot == effect.boot and cause.report.kernel_bug:
+            if any(rule(cause, effect) for rule in _RULES):
+                return earlier
+    return None

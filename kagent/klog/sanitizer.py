@@ -28,13 +28,13 @@ _KFENCE = re.compile(
 _PF = re.compile(r"#PF: (?:supervisor|user) (?P<kind>read|write|instruction fetch) access")
 _FAULT_ADDRESS = re.compile(
     r"(?:nable to handle (?:kernel )?(?:page fault for address|.{1,60} at(?: virtual address)?)"
-    r"|NULL pointer dereference(?:, address| at(?: virtual address)?)"
-    r"|(?:page fault for|data access(?: on \w{4,5})?|access to user memory) ?.{0,40}"
+    r"|NULL pointer dereference(?:, address|(?: on (?P<how>read|write))? at(?: virtual address)?)"
+    r"|(?:page fault for|data access(?: on (?P<how2>read|write))?|access to user memory) ?.{0,40}"
     r"(?:address|at)|non-canonical address|user-memory-access in range|maybe for address)"
     r":? (?:0x)?(?P<addr>[0-9a-f]{8,16})"
 )
 _ARM64_ESR = re.compile(r"\s{0,4}ESR = 0x(?P<esr>[0-9a-f]{8,16})")
-_X86_ERROR = re.compile(r"(?:Oops: |fault: )(?P<code>[0-9a-f]{4}) \[#\d")
+_X86_ERROR = re.compile(r"Oops: (?P<code>[0-9a-f]{4}) \[#\d")
 _ARM64_WNR = re.compile(r"\bWnR = (?P<wnr>[01])")
 _OOPS = re.compile(
     r"#PF: error_code|PGD |Oops|pgd = |\[[0-9a-f]{8,16}\] (?:pgd|\*pgd|user address|address)"
@@ -73,7 +73,7 @@ _DUMP = re.compile(
     r"Memory state around|[> ]?\s{0,2}[0-9a-f]{8,16}: (?:[0-9a-f]{2} ){8}|\s{3,90}\^|page:|head:|raw:|flags:"
     r"|page dumped because|page_owner|page last|page has been|page_type|={20,}|-{20,}|anon flags"
     r"|Bytes? \d|Local variable|Uninit was|Reported by Kernel Concurrency|value changed:"
-    r"|\s{2}(?:comm \"|hex dump|\d\d \d\d )|kmemleak:|mapping:|aops:|order:|memcg:"
+    r"|\s{2}(?:comm \"|hex dump)|\s{2,8}(?:[0-9a-f]{2} ){4}|kmemleak:|mapping:|aops:|order:|memcg:"
 )
 
 
@@ -114,7 +114,8 @@ def _read_access(draft: Draft, text: str) -> bool:
     for pattern in (_FAULT_ADDRESS, _ARM64_ESR, _X86_ERROR, _ARM64_WNR):
         if match := pattern.search(text):
             for key, value in match.groupdict().items():
-                draft.access.setdefault(key, value)
+                if value is not None:
+                    draft.access.setdefault(key.rstrip("2"), value)
             taken = True
     return taken or _OOPS.match(text) is not None
 
@@ -135,12 +136,19 @@ _KINDS: dict[str, Literal["read", "write", "exec", "free"]] = {
 }
 
 
+_RISCV_CAUSES: dict[int, Literal["read", "write", "exec", "free"]] = {
+    12: "exec",
+    13: "read",
+    15: "write",
+}
+
+
 def freeze_access(draft: Draft) -> Access | None:
     """The access as a value; None where the report names none."""
     facts = draft.access
     if not facts:
         return None
-    kind = _KINDS.get(facts.get("kind", "").lower())
+    kind = _KINDS.get(facts.get("kind", facts.get("how", "")).lower())
     if kind is None and "code" in facts:  # arch/x86/include/asm/trap_pf.h
         code = int(facts["code"], 16)
         if "addr" in facts:
@@ -153,6 +161,8 @@ def freeze_access(draft: Draft) -> Access | None:
             kind = "write" if esr & 0x40 else "read"
         elif esr >> 26 & 0x3F in (0x20, 0x21):
             kind = "exec"
+    if kind is None and "badaddr" in draft.own.registers:  # RISC-V privileged ISA, scause
+        kind = _RISCV_CAUSES.get(draft.own.registers.get("cause", 0))
     access = Access(
         kind=kind,
         size=int(facts["size"]) if "size" in facts else None,

@@ -16,6 +16,7 @@ import ahocorasick_rs
 
 from kagent.klog.formats import Family, family_of
 from kagent.klog.lines import MAX_LINE, Line, split_lines
+from kagent.klog.unwrap import dedent, unwrap
 
 __all__ = ["Candidate", "Landmarks", "Region", "Scan", "scan"]
 
@@ -76,8 +77,12 @@ class Region:
 
     lines: list[Line]
     candidates: list[Candidate]
+    announced: frozenset[int]
+    """Indices of the headers that prove another report has begun."""
 
 
+MAX_HEADERS = 20_000
+"""Header lines that are looked at: a log with more is a flood."""
 _LEAD_IN = 40
 """Lines before a header that may belong to it (``list_add corruption.``, ``cut here``)."""
 _QUIET = 400
@@ -136,8 +141,7 @@ def _look(found: Scan, start: int, end: int) -> None:
         found.landmarks.boots.append(start + at)
     if (at := raw.find(_PANIC)) >= 0:
         found.landmarks.panics.append(start + at)
-    family = family_of(line.text)
-    if family is not None:
+    if len(found.headers) < MAX_HEADERS and (family := family_of(line.text)) is not None:
         found.headers[start] = family
 
 
@@ -171,17 +175,20 @@ def _lines_back(data: bytes, start: int, floor: int) -> int:
 
 def _read(data: bytes, start: int, headers: dict[int, Family]) -> tuple[Region, int]:
     """The region that begins at `start`, and where it ends."""
-    region = Region([], [])
+    lines: list[Line] = []
     quiet = -_LEAD_IN
     end = start
     for line in split_lines(data, start):
-        family = headers.get(line.start)
-        if family is not None:
-            region.candidates.append(Candidate(len(region.lines), family))
-            quiet = 0
-        region.lines.append(line)
-        quiet = 0 if "+0x" in line.text else quiet + 1
+        lines.append(line)
+        quiet = 0 if "+0x" in line.text or line.start in headers else quiet + 1
         end = line.end + 1
         if quiet > _QUIET or end - start > _MAX_REGION:
             break
-    return region, end
+    lines = unwrap(dedent(lines, headers))
+    candidates = [
+        Candidate(index, headers[line.start])
+        for index, line in enumerate(lines)
+        if line.start in headers
+    ]
+    sure = (c.index for c in candidates if not (c.family.strict or c.family.dump))
+    return Region(lines, candidates, frozenset(sure)), end

@@ -66,7 +66,7 @@ _KCSAN = re.compile(
 _MARKERS = re.compile(
     r"\s{0,8}(?:</?(?:TASK|IRQ|NMI|SOFTIRQ|HARDIRQ|EOI|#?[A-Z]{2,4}\d?|ENTRY_TRAMPOLINE|EOE)>"
     r"|---\[ end|-{12}\[ cut here|={20,}|Exception stack|--- interrupt|Stack:|\s{1,8}[0-9a-f]{16} [0-9a-f]{16}"
-    r"|\.\.\.$|\(stack is not available\)|[0-9a-f]{4}: (?:[0-9a-f]{8} ){2}|invalid opcode|<EOI>|Process \S)"
+    r"|\.\.\.$|\(stack is not available\)|[0-9a-f]{4}: (?:[0-9a-f]{8} ){2}|invalid opcode|<EOI>|Process \S|Instruction dump:)"
 )
 _END = re.compile(r"---\[ end ")
 
@@ -105,7 +105,7 @@ def read_stacks(draft: Draft, line: Line) -> bool:
     return _MARKERS.match(text) is not None
 
 
-_ROLES: dict[str, TraceRole] = {"self": "call", "cpu": "cpu", "task": "task"}
+_ROLES: dict[str, TraceRole] = {"self": "call", "cpu": "cpu", "task": "task", "panic": "call"}
 
 
 def _open_call(draft: Draft, line: Line) -> None:
@@ -115,7 +115,7 @@ def _open_call(draft: Draft, line: Line) -> None:
 
 
 def _take_pc(draft: Draft, line: Line) -> bool:
-    text = line.text
+    text = line.text.lstrip()
     draft.user_pc = False
     if not any(word in text for word in ("IP", "pc", "PC", "ERA", "PSW", "interrupt:")):
         return False

@@ -89,7 +89,7 @@ def read_header(draft: Draft, line: Line) -> None:
 
 def read_tasks(draft: Draft, line: Line) -> bool:
     """Take a line that introduces a task, a CPU's backtrace or says who owns a lock."""
-    text = line.text
+    text = line.text.lstrip()
     if text.startswith("task:") and (match := _SHOW.match(text)):
         _open_task(draft, line, match)
         return True
@@ -128,7 +128,7 @@ def _open_task(draft: Draft, line: Line, match: re.Match[str]) -> None:
 def _state_of(block: Block, held: dict[tuple[str, int], list[LockRef]]) -> TaskState | None:
     if block.pid is None or block.comm is None:
         return None
-    if block.kind == "self" and block.source == "oops":
+    if block.kind in ("self", "panic") and block.source == "oops":
         return None
     locks = held.pop((block.comm, block.pid), None)
     return TaskState(

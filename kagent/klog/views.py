@@ -50,7 +50,7 @@ def view_of(region: Region, candidate: Candidate) -> View:
     lines = region.lines
     header = lines[candidate.index]
     own = header.caller is not None
-    headers = {c.index for c in region.candidates if not (c.family.strict or c.family.dump)}
+    headers = region.announced
     enough = 16 if "BUG: KMSAN:" in header.text else 22
     whole: list[str] = []
     limit: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +15,7 @@ __all__ = ["Code", "Stack", "StackLine", "fault_code", "position", "stacks"]
 
 _CONTEXT_LINES = 7
 _STACK_LINES = 60
+_COMMON_NOTE = 3
 _STACK_TITLES = {
     "call": "Call trace",
     "alloc": "Allocated by",
@@ -47,7 +49,8 @@ class Stack:
 
     title: str
     lines: tuple[StackLine, ...]
-    left_out: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What is left out, and notes that hold for several lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +126,22 @@ def stacks(frames: list[FrameView], fault: Fault | None) -> Iterable[Stack]:
 def _stack(frames: list[FrameView], fault: Fault | None) -> Stack:
     shown = [frame for frame in frames if frame.reliable] or frames
     lines = [line for frame in shown for line in _frame_lines(frame)]
-    left_out = []
+    remarks = []
     if len(lines) > _STACK_LINES:
-        left_out.append(f"outer functions left out: {len(lines) - _STACK_LINES}")
+        remarks.append(f"outer functions left out: {len(lines) - _STACK_LINES}")
         del lines[_STACK_LINES:]
     if len(shown) < len(frames):
-        left_out.append(f"unreliable entries left out: {len(frames) - len(shown)}")
+        remarks.append(f"unreliable entries left out: {len(frames) - len(shown)}")
+    for note, count in Counter(line.note for line in lines if line.note).items():
+        if count >= _COMMON_NOTE:
+            remarks.append(f"{note}: {count} functions")
+            lines = [replace(line, note="") if line.note == note else line for line in lines]
     if fault:
         _mark(lines, "own", fault.own_frame)
         innermost = SourcePoint(function=fault.symbol, file=fault.file, line=fault.line)
         _mark(lines, "fault", innermost)
     title = _STACK_TITLES.get(frames[0].trace, frames[0].trace)
-    return Stack(one_line(title), tuple(lines), tuple(left_out))
+    return Stack(one_line(title), tuple(lines), tuple(remarks))
 
 
 def _frame_lines(frame: FrameView) -> Iterable[StackLine]:

@@ -148,7 +148,7 @@ class _Writer:
             f"{text:<{width}}  {line.where}{f'  ({line.note})' if line.note else ''}".rstrip()
             for text, line in zip(texts, stack.lines, strict=True)
         ]
-        rows += [f"  … {words}" for words in stack.left_out]
+        rows += [f"  … {words}" for words in stack.remarks]
         yield from _fence("\n".join(rows), "text")
 
     def _waits(self, title: str, rows: Sequence[WaitRow]) -> Iterator[str]:

@@ -96,6 +96,8 @@ class Summary:
     missing: tuple[tuple[tuple[Span, ...], tuple[Span, ...]], ...]
     """(what, how to get it)."""
     evidence: tuple[Evidence, ...]
+    cited: frozenset[str]
+    """Ids of the ledger that the text above refers to."""
     unverified: tuple[tuple[Span, ...], ...]
     notes: tuple[tuple[Span, ...], ...]
     engine: tuple[Fact, ...]
@@ -105,11 +107,17 @@ def summarise(res: Resolution) -> Summary:
     """Arrange `res` for reading; its text holds no control character but tab and newline."""
     res = Resolution.model_validate(_strip(res.model_dump()))
     primary = res.primary
+    lead, explanation = inline(res.summary), parse_markdown(res.explanation)
+    findings = tuple(
+        (inline(_cited(f.claim, f.evidence)), f"{percent(f.confidence)}, {one_line(f.by)}")
+        for f in res.findings
+    )
+    prose = (lead, *(block.spans for block in explanation), *(claim for claim, _ in findings))
     return Summary(
         title=one_line(primary.title) if primary else "No kernel report",
         subtitle=_subtitle(res),
         facts=tuple(context_facts(primary)) if primary else (),
-        lead=inline(res.summary),
+        lead=lead,
         found=_found(res.reports),
         reports=tuple(_report_row(i, r) for i, r in enumerate(res.reports, 1)),
         reformatted=res.reformatted.strip("\n"),
@@ -121,11 +129,8 @@ def summarise(res: Resolution) -> Summary:
         cycles=tuple(tuple(map(_wait_row, c)) for c in res.deadlock.cycles) if res.deadlock else (),
         victims=tuple(map(_wait_row, res.deadlock.victims)) if res.deadlock else (),
         fixes=tuple(map(_fix_entry, res.fixes)),
-        explanation=parse_markdown(res.explanation),
-        findings=tuple(
-            (inline(_cited(f.claim, f.evidence)), f"{percent(f.confidence)}, {one_line(f.by)}")
-            for f in res.findings
-        ),
+        explanation=explanation,
+        findings=findings,
         actions=tuple(
             (heading, tuple(map(inline, steps)))
             for heading, steps in (
@@ -137,6 +142,7 @@ def summarise(res: Resolution) -> Summary:
         ),
         missing=tuple((inline(m.what), inline(m.how)) for m in res.missing),
         evidence=tuple(res.evidence),
+        cited=frozenset(s.text for spans in prose for s in spans if s.style == "ref"),
         unverified=tuple(map(inline, res.unverified)),
         notes=tuple(map(inline, res.notes)),
         engine=tuple(engine_facts(res)),

@@ -26,6 +26,7 @@ __all__ = ["render", "to_text"]
 
 _STYLES = {"text": "", "code": "cyan", "strong": "bold", "em": "italic", "ref": "magenta"}
 _LEDGER_CHARS = 120
+_LEDGER_ROWS = 24
 
 
 def render(res: Resolution) -> RenderableType:
@@ -52,6 +53,7 @@ def to_text(res: Resolution, *, width: int = 100, color: bool = False) -> str:
         file=out,
         width=width,
         force_terminal=color,
+        force_jupyter=False,
         color_system="standard" if color else None,
         legacy_windows=False,
     )
@@ -140,16 +142,27 @@ def _stack(stack: Stack) -> RenderableType:
         if line.note:
             where.append(f"  {line.note}" if line.where else line.note, "dim")
         table.add_row(name, where)
-    for words in stack.left_out:
+    for words in stack.remarks:
         table.add_row(Text(f"  … {words}", "dim"), Text())
     return table
 
 
 def _waits(rows: Sequence[WaitRow]) -> RenderableType:
-    table = _table("Task", "Holds", "Waits for", "Where")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
     for row in rows:
-        cells = (_cell(row.holds), _cell(row.waits_for), _cell(row.where, "green"))
-        table.add_row(_cell(row.task, "bold"), *cells)
+        task = Text(row.task, "bold")
+        facts = (
+            ("waits for", _cell(row.waits_for)),
+            ("in", _cell(row.where, "green")),
+            ("holds", _cell(row.holds)),
+        )
+        for label, value in facts:
+            if value.plain:
+                table.add_row(task, label, value)
+                task = Text()
     return table
 
 
@@ -196,17 +209,22 @@ def _missing(summary: Summary) -> Iterator[RenderableType]:
 
 
 def _ledger(summary: Summary) -> Iterator[RenderableType]:
+    """What the text cites; a long ledger is for the views one can search in."""
     if not summary.evidence:
         return
+    shown = [item for item in summary.evidence if item.id in summary.cited][:_LEDGER_ROWS]
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="magenta", no_wrap=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(style="green", no_wrap=True, max_width=44)
     table.add_column(style="dim")
-    for item in summary.evidence:
+    for item in shown:
         content = Text(one_line(item.content)[:_LEDGER_CHARS], overflow="ellipsis", no_wrap=True)
         table.add_row(Text(item.id), Text(item.kind), Text(one_line(item.origin)), content)
     yield table
+    rest = len(summary.evidence) - len(shown)
+    if rest:
+        yield Text(f"… and {rest} more, with their whole text in --html, --markdown, --json", "dim")
 
 
 def _colophon(summary: Summary) -> Iterator[RenderableType]:

@@ -14,39 +14,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from kagent.source.annotations import without_annotations
+
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
-__all__ = ["CSource", "Call", "Declaration", "FieldAccess", "FunctionSpan", "strip_suffixes"]
+__all__ = ["CSource", "Call", "Declaration", "FieldAccess", "FunctionSpan"]
 
 MAX_SOURCE_BYTES = 8 * 1024 * 1024
 _MAX_NODES = 2_000_000
 _MAX_TEXT = 400
 _MAX_HEADER_LINES = 24
 _HEADER_NAME = re.compile(rb"([A-Za-z_]\w{0,255})\s{0,8}\(")
-# include/linux/compiler_types.h, compiler_attributes.h, init.h, linkage.h, noinstr and friends.
-_BARE = re.compile(
-    rb"\b(?:__(?:always_inline|always_unused|attribute_const__|bpf_kfunc|cold|cpuidle|deprecated"
-    rb"|exit|flatten|force|head|hot|init|init_memblock|init_or_module|initconst|initdata|iomem"
-    rb"|irq_entry|kprobes|latent_entropy|lockfunc|malloc|maybe_unused|meminit|must_check|naked"
-    rb"|net_exit|net_init|noendbr|noreturn|noscs|no_kasan_or_inline|no_kcsan|no_kmsan_checks"
-    rb"|no_profile|no_sanitize_address|no_sanitize_memory|no_sanitize_or_inline"
-    rb"|no_sanitize_thread|no_stack_protector|packed|percpu|private|pure|rcu|randomize_layout"
-    rb"|read_mostly|ref|refdata|ro_after_init|sched|softirq_entry|unused|used|user|visible|weak)"
-    rb"|____cacheline_aligned(?:_in_smp)?|____cacheline_internodealigned_in_smp"
-    rb"|asmlinkage|fastcall|nokprobe_inline|noinline(?:_for_stack|_for_kasan)?|noinstr|notrace)\b"
-)
-_WITH_ARGUMENTS = re.compile(
-    rb"\b(?:__attribute__|__(?:acquires|acquires_shared|releases|releases_shared|must_hold"
-    rb"|must_hold_shared|cond_acquires|guarded_by|printf|scanf|aligned|section|alloc_size"
-    rb"|assume_aligned|counted_by|counted_by_le|counted_by_be|realloc_size|no_sanitize))"
-    rb"[ \t]*\((?:[^()\n]|\([^()\n]{0,200}\)){0,400}\)"
-)
-_SUFFIX = re.compile(
-    r"\.(?:isra|part|constprop|cold|llvm|lto_priv|kcfi|cfi|clone|localalias|warm)(?:\.\d+)*\Z"
-    r"|\.\d+\Z",
-    re.ASCII,
-)
 _CONTAINERS = frozenset(
     [
         "translation_unit",
@@ -60,17 +39,6 @@ _CONTAINERS = frozenset(
         "ERROR",
     ]
 )
-
-
-def strip_suffixes(symbol: str) -> str:
-    """The source name of a symbol: without ``.isra.0``, ``.cold`` ..., and ``__pfx_``."""
-    name = symbol.removeprefix("__pfx_")
-    for _ in range(8):
-        shorter = _SUFFIX.sub("", name)
-        if shorter in (name, ""):
-            break
-        name = shorter
-    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +95,12 @@ def _parser() -> Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_c.language()))
 
 
-def _without_annotations(raw: bytes) -> bytes:
-    return _BARE.sub(_blank, _WITH_ARGUMENTS.sub(_blank, raw))
-
-
-def _blank(found: re.Match[bytes]) -> bytes:
-    return re.sub(rb"[^\n]", b" ", found[0])
-
-
 class CSource:
     """A parsed C file. Lines are 1-based throughout; texts are clipped to 400 characters."""
 
     def __init__(self, text: str) -> None:
         self._raw = text.encode("utf-8", "replace")[:MAX_SOURCE_BYTES]
-        self._root = _parser().parse(_without_annotations(self._raw)).root_node
+        self._root = _parser().parse(without_annotations(self._raw)).root_node
 
     @cached_property
     def functions(self) -> tuple[FunctionSpan, ...]:
@@ -247,7 +207,7 @@ class CSource:
             if line.startswith((b"#", b"//", b"/*", b" *")):
                 break
             start -= 1
-        header = _without_annotations(b"\n".join(self._lines[start - 1 : opening - 1]))
+        header = without_annotations(b"\n".join(self._lines[start - 1 : opening - 1]))
         named = _HEADER_NAME.search(header)
         if named is None:
             return None

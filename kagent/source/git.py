@@ -132,7 +132,7 @@ class GitRepository:
         PCRE is twenty times as fast as the C library here; where git lacks it, patterns that
         mean the same in both dialects still work.
         """
-        shape = ["-z", "-n", "-I", "--no-color", "--no-column", "--full-name", *options]
+        shape = ["-z", "-n", "-I", "--no-color", "--no-column", *options]
         words = [word for pattern in patterns for word in ("-e", pattern)]
         place = [commit] if commit else []
         command = [*shape, *words, *place, "--", *globs]

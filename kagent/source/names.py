@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from kagent.source.c_syntax import strip_suffixes
+from kagent.source.annotations import strip_suffixes
 
 __all__ = ["definition_patterns", "source_names"]
 

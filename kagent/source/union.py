@@ -23,7 +23,7 @@ class SourceUnion:
     def lookup(
         self, names: Sequence[str], files: Mapping[str, str] | None = None
     ) -> dict[str, list[FunctionSource]]:
-        """Definitions of all `names`; a name found in an earlier tree is not sought in later ones."""
+        """Definitions of all `names`; what an earlier tree has is not sought in later ones."""
         found: dict[str, list[FunctionSource]] = {}
         for tree in self._trees:
             missing = [name for name in names if not found.get(name)]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from kagent.errors import InputError
 from kagent.symbols.dwarf import DrgnDwarf, drgn_available
-from kagent.symbols.elf import ElfImage, ElfSymbol
+from kagent.symbols.elf import ElfImage
 from kagent.symbols.files import open_image_file
 from kagent.symbols.model import Location, Variable
+from kagent.symbols.symtab import ElfSymbol
 from kagent.symbols.tools import ToolDwarf, line_tool
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from kagent.errors import (
 )
 from kagent.klog.model import Frame
 from kagent.symbols.build import BuildCheck
-from kagent.symbols.elf import ElfSymbol
 from kagent.symbols.files import ModuleDirectory, fold_module_name
 from kagent.symbols.layout import layout_of, member_at_offset, member_by_path
 from kagent.symbols.model import Location, Member, Symbolized, Variable
 from kagent.symbols.objects import DebugObject, open_object
+from kagent.symbols.symtab import ElfSymbol
 
 if TYPE_CHECKING:
     import drgn

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kagent import Settings, analyze
+from kagent.agents.answers import TaskNotes
+from kagent.agents.model import chat_model, facts_message, structured
+from kagent.agents.prompts import load_prompt
 from tests.support.chat_endpoint import Endpoint, chat_endpoint, text, tool_call
 from tests.support.llama import llama_server, write_random_model
 
@@ -108,7 +111,7 @@ def test_calls_are_bounded_however_curious_the_model_is() -> None:
     [
         (500, "the model endpoint failed"),
         (401, "the model endpoint refused the key"),
-        (text("no JSON at all"), "not valid Draft JSON"),
+        (text("no JSON at all"), "the model's answer could not be read"),
     ],
     ids=["server error", "bad key", "bad answer"],
 )
@@ -135,12 +138,26 @@ def test_the_log_reaches_the_model_as_fenced_data_only() -> None:
     assert messages[1]["content"].count("```") == 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the llama.cpp wheel is for Linux")
-def test_a_real_llama_server_is_spoken_to_and_its_nonsense_is_not_believed(tmp_path: Path) -> None:
-    pytest.importorskip("xllamacpp", reason="needs the [dev] extra on x86-64")
-    write_random_model(tmp_path / "random.gguf")
-    with llama_server(tmp_path / "random.gguf") as url:
-        resolution = analyze(LOG, settings=settings(url, model="random", model_timeout=300))
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real llama.cpp server with a model of random weights."""
+    pytest.importorskip("xllamacpp", reason="needs the [dev] extra on x86-64 Linux")
+    model = tmp_path_factory.mktemp("llama") / "random.gguf"
+    write_random_model(model)
+    with llama_server(model) as url:
+        yield url
+
+
+def test_a_real_server_binds_the_answer_to_its_shape(llama: str) -> None:
+    model = chat_model(settings(llama))
+    assert model is not None
+    notes, usage = structured(model, load_prompt("task_analyzer"), [facts_message({})], TaskNotes)
+    assert isinstance(notes, TaskNotes)
+    assert usage.tokens_out > 0
+
+
+def test_nonsense_of_a_real_server_is_not_believed(llama: str) -> None:
+    resolution = analyze(LOG, settings=settings(llama, max_model_tokens=256))
     assert resolution.usage.calls >= 1
     assert not [f for f in resolution.findings if f.by.startswith("model:")]
-    assert resolution.fault is not None
+    assert resolution.reports[0].frames[0].symbol == "tide_station_push"

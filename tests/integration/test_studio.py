@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -73,12 +74,18 @@ def _await_ready(url: str, server: subprocess.Popen[bytes], output: Path) -> Non
     pytest.fail(f"langgraph dev did not come up:\n{output.read_text()[-3000:]}")
 
 
+@pytest.fixture
+async def client(studio: str) -> AsyncIterator[Any]:
+    """The SDK's own client, closed at the end."""
+    async with langgraph_sdk.get_client(url=studio) as opened:
+        yield opened
+
+
 def chat(text: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}]}
 
 
-async def test_a_pasted_log_returns_the_resolution_as_a_message(studio: str) -> None:
-    client = langgraph_sdk.get_client(url=studio)
+async def test_a_pasted_log_returns_the_resolution_as_a_message(client: Any) -> None:
     values = await client.runs.wait(None, "triage", input=chat(LOG))
     answer = values["messages"][-1]
     assert answer["type"] == "ai"
@@ -86,8 +93,7 @@ async def test_a_pasted_log_returns_the_resolution_as_a_message(studio: str) -> 
     assert values["resolution"]["schema"] == "kagent/1"
 
 
-async def test_the_server_says_what_the_library_says(studio: str) -> None:
-    client = langgraph_sdk.get_client(url=studio)
+async def test_the_server_says_what_the_library_says(client: Any) -> None:
     values = await client.runs.wait(None, "triage", input={"log": LOG})
     here = analyze(LOG).model_dump(mode="json")
     served = values["resolution"]
@@ -99,9 +105,8 @@ async def test_the_server_says_what_the_library_says(studio: str) -> None:
 
 @pytest.mark.parametrize("payload", [chat(LOG), {"log": LOG}], ids=["chat", "log"])
 async def test_streaming_shows_each_node_and_ends_with_the_message(
-    studio: str, payload: dict[str, object]
+    client: Any, payload: dict[str, object]
 ) -> None:
-    client = langgraph_sdk.get_client(url=studio)
     nodes, last = [], {}
     async for part in client.runs.stream(None, "triage", input=payload, stream_mode="updates"):
         if part.event == "updates":
@@ -113,8 +118,7 @@ async def test_streaming_shows_each_node_and_ends_with_the_message(
     assert "split_huge_pmd_locked" in last["synthesizer"]["messages"][-1]["content"]
 
 
-async def test_a_second_log_in_one_thread_is_a_new_case(studio: str) -> None:
-    client = langgraph_sdk.get_client(url=studio)
+async def test_a_second_log_in_one_thread_is_a_new_case(client: Any) -> None:
     thread = await client.threads.create()
     await client.runs.wait(thread["thread_id"], "triage", input=chat(LOG))
     other = LOG.replace("split_huge_pmd_locked", "frob_widget").replace("rmap", "xmap")
@@ -123,15 +127,13 @@ async def test_a_second_log_in_one_thread_is_a_new_case(studio: str) -> None:
     assert "split_huge_pmd_locked" not in str(values["resolution"])
 
 
-async def test_small_talk_is_answered_with_what_to_paste(studio: str) -> None:
-    client = langgraph_sdk.get_client(url=studio)
+async def test_small_talk_is_answered_with_what_to_paste(client: Any) -> None:
     values = await client.runs.wait(None, "triage", input=chat("hello, what can you do?"))
     assert "No kernel report was found" in values["messages"][-1]["content"]
     assert not values.get("resolution")
 
 
-async def test_each_analyser_is_a_graph_of_its_own(studio: str) -> None:
-    client = langgraph_sdk.get_client(url=studio)
+async def test_each_analyser_is_a_graph_of_its_own(client: Any) -> None:
     for graph in ("general", "deadlock"):
         values = await client.runs.wait(None, graph, input={"log": LOG})
         assert values["resolution"]["route"] == graph

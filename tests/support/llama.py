@@ -12,17 +12,17 @@ from pathlib import Path
 
 __all__ = ["llama_server", "write_random_model"]
 
-_WIDTH, _HEADS, _FEED_FORWARD, _CONTEXT = 32, 2, 64, 131072
+_WIDTH, _HEADS, _FEED_FORWARD, _CONTEXT = 32, 2, 64, 65536
 _TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
 
 
 def write_random_model(path: Path) -> None:
-    """Write a one-layer llama of random weights with a byte-level vocabulary (140 kB GGUF)."""
+    """Write a one-layer llama of random weights whose vocabulary is the bytes of ASCII (100 kB)."""
     import gguf
     import numpy as np
 
-    tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256))]
-    kinds = [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.BYTE] * 256]
+    tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(128))]
+    kinds = [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.BYTE] * 128]
     tokens += [bytes([c]) for c in range(33, 127)]
     kinds += [gguf.TokenType.NORMAL] * (127 - 33)
     writer = gguf.GGUFWriter(path, "llama")

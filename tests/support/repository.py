@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import copy
+import functools
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -107,7 +112,19 @@ Signed-off-by: Ada Example <ada@example.org>
 
 def fan_history(path: Path, others: int = 20) -> tuple[GitRepository, str]:
     """A history of `others` + 4 commits; also the hash that fixes ``fan_curve_lookup``."""
-    repository = GitRepository(path)
+    template, fix = _fan_template(others)
+    shutil.copytree(template.path, path)
+    repository = copy.copy(template)
+    repository.path = path
+    return repository, fix
+
+
+@functools.cache
+def _fan_template(others: int) -> tuple[GitRepository, str]:
+    """Made once a run: hundreds of git processes are slow."""
+    scratch = tempfile.mkdtemp(prefix="fan-history-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    repository = GitRepository(Path(scratch) / "repo")
     introduced = repository.commit(
         "hwmon: add a fan driver\n\nIt sets speeds.\n\n"
         "Signed-off-by: Ada Example <ada@example.org>\n",

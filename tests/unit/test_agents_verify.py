@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagent.agents.state import Claim, Draft, FixOpinion
+from kagent.agents.answers import Claim, Draft, FixOpinion
 from kagent.agents.verify import Checker, check_draft
 from kagent.resolution import evidence
 

@@ -70,7 +70,7 @@ PIECES = st.sampled_from(
     ]
 )
 HOSTILE = st.lists(PIECES | st.text(max_size=6), max_size=8).map("".join)
-LIMITED = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LIMITED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def poisoned(evil: str) -> Resolution:
@@ -242,9 +242,9 @@ def test_code_and_references_are_found_in_one_line():
 def test_large_hostile_text_takes_linear_time(piece, resolution):
     import time
 
-    resolution.summary = resolution.explanation = resolution.reformatted = piece * 20_000
+    resolution.summary = resolution.explanation = resolution.reformatted = piece * 8_000
     started = time.monotonic()
     to_markdown(resolution)
     to_text(resolution)
     to_html(resolution)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 10

@@ -103,7 +103,7 @@ def test_inlined_functions_stand_above_their_frame_and_the_innermost_is_marked(r
         ("relay_switch+0x5c/0x1e0 [relayctl]", False, ""),
         ("relayctl_write+0x141/0x200 [relayctl]", False, ""),
     ]
-    assert stack.left_out == ("unreliable entries left out: 1",)
+    assert stack.remarks == ("unreliable entries left out: 1",)
 
 
 def test_without_lines_the_fault_is_marked_by_its_symbol(resolution):
@@ -131,7 +131,7 @@ def test_a_stack_of_hundreds_of_frames_is_cut_and_says_so(resolution):
     resolution.reports[0].frames = frames
     stack = summarise(resolution).stacks[0]
     assert len(stack.lines) == 60
-    assert stack.left_out == ("outer functions left out: 240",)
+    assert stack.remarks == ("outer functions left out: 240",)
 
 
 def test_every_cited_id_resolves_to_the_ledger(resolution):
@@ -230,3 +230,25 @@ def test_a_file_named_by_its_build_directory_is_found_in_the_tree(resolution):
     assert code.mark == 48
     resolution.fault.file = "/build/linux/other-drivers/misc/relayctl.c"
     assert summarise(resolution).code is None
+
+
+def test_the_terminal_lists_the_evidence_that_is_cited(resolution):
+    resolution.evidence += [
+        Evidence(id=f"E{n}", kind="frame", content=f"frame {n}", origin="log 1-2")
+        for n in range(4, 60)
+    ]
+    text = to_text(resolution)
+    ledger = text[text.index("\nEvidence ") :]
+    assert re.findall(r"^ (E\d+) ", ledger, re.MULTILINE) == ["E1", "E2", "E3"]
+    assert "and 56 more" in ledger
+    assert "frame 59" in to_markdown(resolution)
+    assert "frame 59" in to_html(resolution)
+
+
+def test_a_note_of_many_lines_is_said_once(resolution):
+    resolution.reports[0].frames = [
+        FrameView(symbol=f"f{n}", note="no vmlinux given" if n else "odd") for n in range(5)
+    ]
+    stack = summarise(resolution).stacks[0]
+    assert [line.note for line in stack.lines] == ["odd", "", "", "", ""]
+    assert stack.remarks == ("no vmlinux given: 4 functions",)

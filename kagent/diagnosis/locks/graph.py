@@ -29,6 +29,7 @@ __all__ = ["Edge", "GraphResult", "build_wait_graph", "wait_edges"]
 
 _MAX_CYCLES = 16
 _MAX_CYCLE_LENGTH = 12
+_BYSTANDERS = ("khungtaskd", "swapper/", "watchdog/")  # they report, or idle
 _PROVEN, _LIKELY = 0.95, 0.75
 
 
@@ -43,6 +44,8 @@ class Edge:
     certain: bool
     """False where the identity of the lock rests on its type alone, or on reading source."""
     why: str
+    ambiguous: bool = False
+    """True where the owner may just as well be another waiter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
         if task.waits is None:
             continue
         found = list(_edges_of(at, task, task.waits, tasks))
+        firm = [edge for edge in found if not edge.ambiguous]
+        found = firm or (found if len(found) == 1 else [])
         certain = [edge for edge in found if edge.certain]
         others = [edge for edge in found if edge.owner != at or edge.certain]
         edges += certain or others or found
@@ -123,6 +128,10 @@ def _owned(
         same, proven = same_lock(waits, use)
         if not same or (at == other and not (proven or _same_text(waits, use))):
             continue
+        if not owner.sites and use == owner.holds[-1]:
+            # lockdep lists a lock before it is taken; without a stack one cannot tell.
+            why = f"lists {use.name} as held, or is taking it too (its stack is not shown)"
+            return Edge(at, other, use, False, why, ambiguous=True)
         return Edge(at, other, use, proven and not use.inferred, f"{verb} {use.name}")
     return None
 
@@ -348,13 +357,19 @@ def _no_deadlock(
 def _root(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> int | None:
     """The task at the end of most waits: it waits for nobody in the log."""
     waiting = {edge.waiter for edge in edges}
-    ends = [index for index in range(len(tasks)) if index not in waiting and _matters(tasks[index])]
-    ends = ends or []
+    wanted = {edge.owner for edge in edges}
+    ends = [
+        index
+        for index, task in enumerate(tasks)
+        if index not in waiting and (index in wanted or _matters(task))
+    ]
     return max(ends, key=lambda index: (len(_behind(edges, [index])), _rank(tasks[index]), -index),
                default=None)  # fmt: skip
 
 
 def _matters(task: TaskLocks) -> bool:
+    if task.comm.startswith(_BYSTANDERS):
+        return False
     return bool(task.blocked_seconds or task.running or task.dead or task.waits)
 
 
@@ -364,8 +379,10 @@ def _rank(task: TaskLocks) -> int:
 
 def _why(task: TaskLocks) -> str:
     held = ", ".join(dict.fromkeys(use.name for use in task.holds))
-    holding = f" while it holds {held}" if held else ""
+    holding = f", while it holds {held}" if held else ""
     waits = task.waits
+    if not task.sites:
+        return f"holds {held or 'what they want'}, and its stack is not in the log"
     if task.dead:
         place = f" in {task.where.function}()" if task.where else ""
         return f"died in an oops{place}{holding}; nobody will release that"

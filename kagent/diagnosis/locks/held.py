@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kagent.diagnosis.code import Call, CFunction, node_text, unwrap, walk
-from kagent.diagnosis.locks.primitives import Primitive, acquires, guards, releases, signals
+from kagent.diagnosis.locks.primitives import (
+    Primitive,
+    acquires,
+    guards,
+    released,
+    signals,
+    wrapped,
+)
 from kagent.diagnosis.reader import Reader
 
 __all__ = ["Taken", "held_at", "lock_argument", "signals_after"]
@@ -20,6 +27,8 @@ _LEAVES = ("return_statement", "goto_statement", "break_statement", "continue_st
 _FATAL = ("BUG", "panic", "do_exit", "unreachable", "usercopy_abort")
 _BRANCHES = ("if_statement", "switch_statement", "while_statement", "for_statement", "do_statement")
 _MAX_EFFECTS = 200
+_MAX_DEPTH = 2  # a wrapper of a wrapper
+_MAX_WRAPPER_LINES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,8 @@ def lock_argument(call: Call) -> tuple[Primitive, str] | None:
     if call.name == "scoped_guard" and len(call.arguments) > 1:
         primitive = guards(call.arguments[0])
         return (primitive, call.arguments[1]) if primitive else None
+    if known := wrapped(call.name):
+        return known[0], known[1].format(*(call.arguments or ("",)))
     primitive = acquires(call.name)
     if primitive is None or not call.arguments:
         return None
@@ -110,46 +121,54 @@ def _before(reader: Reader, function: CFunction, target: Any) -> list[_Effect]:
                 scoped = _text_is_scoped(sibling)
                 if scoped and not (at == len(siblings) - 1 and node.type == "compound_statement"):
                     continue
-                layer += _effects(reader, function, sibling)
+                layer += _effects(reader, function, sibling, _MAX_DEPTH)
         elif parent.type in _BRANCHES:
             condition = parent.child_by_field_name("condition")
             if condition is not None and condition.end_byte <= node.start_byte:
-                layer += _calls_in(reader, function, condition)
+                layer += _calls_in(reader, function, condition, _MAX_DEPTH)
         layers.append(layer)
         node = parent
     return [effect for layer in reversed(layers) for effect in layer][:_MAX_EFFECTS]
 
 
-def _effects(reader: Reader, function: CFunction, statement: Any) -> list[_Effect]:
+def _effects(reader: Reader, function: CFunction, statement: Any, depth: int) -> list[_Effect]:
     """What a whole statement, run to its end, leaves taken or released."""
     if statement.type == "if_statement":
-        return _if_effects(reader, function, statement)
+        return _if_effects(reader, function, statement, depth)
     if statement.type == "compound_statement":
-        inner = [e for child in statement.named_children for e in _effects(reader, function, child)]
+        inner = [
+            e
+            for child in statement.named_children
+            for e in _effects(reader, function, child, depth)
+        ]
         return [e for e in inner if not e.taken.call.name.startswith("guard(")]
     if statement.type == "labeled_statement":
-        return [e for child in statement.named_children for e in _effects(reader, function, child)]
-    return _calls_in(reader, function, statement)
+        return [
+            e
+            for child in statement.named_children
+            for e in _effects(reader, function, child, depth)
+        ]
+    return _calls_in(reader, function, statement, depth)
 
 
-def _if_effects(reader: Reader, function: CFunction, statement: Any) -> list[_Effect]:
+def _if_effects(reader: Reader, function: CFunction, statement: Any, depth: int) -> list[_Effect]:
     condition = statement.child_by_field_name("condition")
-    effects = _calls_in(reader, function, condition) if condition is not None else []
+    effects = _calls_in(reader, function, condition, depth) if condition is not None else []
     body = statement.child_by_field_name("consequence")
     otherwise = statement.child_by_field_name("alternative")
     if body is not None and not _leaves(body):
-        effects += _effects(reader, function, body)
+        effects += _effects(reader, function, body, depth)
     elif condition is not None and not _negated(condition):
         # "if (mutex_trylock(l)) return": who gets past it did not take the lock.
         effects = [e for e in effects if not (e.take and "_trylock" in e.taken.call.name)]
     if otherwise is not None:
         branch = next(iter(otherwise.named_children), None)
         if branch is not None and not _leaves(branch):
-            effects += _effects(reader, function, branch)
+            effects += _effects(reader, function, branch, depth)
     return effects
 
 
-def _calls_in(reader: Reader, function: CFunction, node: Any, depth: int = 1) -> list[_Effect]:
+def _calls_in(reader: Reader, function: CFunction, node: Any, depth: int) -> list[_Effect]:
     found: list[_Effect] = []
     for inner in walk(node, "call_expression"):
         call = function.call(inner)
@@ -158,28 +177,29 @@ def _calls_in(reader: Reader, function: CFunction, node: Any, depth: int = 1) ->
         taken = lock_argument(call)
         if taken and taken[0].kind == "lock":
             found.append(_Effect(True, Taken(call, taken[0], taken[1], function)))
-        elif releases(call.name) and call.arguments:
-            gone = Taken(call, Primitive(""), call.arguments[0], function)
+        elif gone_name := released(call.name, call.arguments):
+            gone = Taken(call, Primitive(""), gone_name, function)
             found.append(_Effect(False, gone))
-        elif depth and "lock" in call.name and call.name.isidentifier() and not taken:
-            found += _wrapper(reader, function, call)
+        elif depth and call.name.isidentifier() and not taken:
+            found += _wrapper(reader, function, call, depth - 1)
     return found
 
 
-def _wrapper(reader: Reader, function: CFunction, call: Call) -> Iterator[_Effect]:
-    """The lasting effects of a function that wraps a lock primitive, such as ``rtnl_lock()``."""
-    callee = reader.function_named(call.name, function.path, function.module, anywhere=True)
-    if callee is None or callee.end - callee.start > 40:
+def _wrapper(reader: Reader, function: CFunction, call: Call, depth: int) -> Iterator[_Effect]:
+    """What a callee leaves locked or unlocked when it returns, in the caller's terms."""
+    callee = reader.function_named(call.name, function.path, function.module)
+    if callee is None or callee.end - callee.start > _MAX_WRAPPER_LINES:
         return
-    held: list[_Effect] = []
-    for effect in _calls_in(reader, callee, callee.root, depth=0):
-        matching = [e for e in held if e.taken.argument == effect.taken.argument and e.take]
-        if not effect.take and matching:
-            held.remove(matching[-1])
+    body = next(walk(callee.root, "compound_statement"), None)
+    lasting: list[_Effect] = []
+    for effect in _effects(reader, callee, body, depth) if body is not None else ():
+        same = [e for e in lasting if e.take and e.taken.argument == effect.taken.argument]
+        if not effect.take and same:
+            lasting.remove(same[-1])
         else:
-            held.append(effect)
+            lasting.append(effect)
     names = [name for name, _ in callee.parameters]
-    for effect in held:
+    for effect in lasting:
         argument = _substitute(effect.taken.argument, names, call.arguments)
         yield replace(effect, taken=Taken(call, effect.taken.primitive, argument, function))
 

@@ -34,6 +34,16 @@ _HARMLESS = {
     "suspicious-rcu": "it uses RCU-protected data without the protection RCU asks for",
     "wait-context": "it takes a lock that may sleep where sleeping is not allowed",
 }
+_NESTED = {
+    "irq-safe-unsafe": (
+        "takes a lock that is elsewhere held with interrupts enabled while it holds one that "
+        "interrupts take: the interrupt may wait for a lock that waits for the interrupt"
+    ),
+    "irq-inversion": (
+        "takes a lock in interrupt context that other code holds while it waits, with interrupts "
+        "enabled, for a lock the interrupt can delay"
+    ),
+}
 _ONE_LOCK = {
     "recursive": "takes a lock of a class that it already holds",
     "inconsistent-state": (
@@ -161,8 +171,8 @@ def _verdict(
 ) -> tuple[Deadlock, list[Finding], list[Evidence]]:
     who = f"{facts.task}/{facts.pid}" if facts.task else "a task"
     stated = [_stated(facts, ref, verb, report) for ref, verb in _refs(facts)]
-    if facts.variant in _HARMLESS or not (facts.acquiring or facts.chain):
-        what = _HARMLESS.get(facts.variant, "lockdep reports a broken rule, but no cycle of locks")
+    if facts.variant in _HARMLESS or facts.variant == "other":
+        what = _HARMLESS.get(facts.variant, "breaks a rule of lockdep, without a cycle of locks")
         reason = f"{who}: {what}{_place(report, facts, symbols)}."
         deadlock = Deadlock(verdict="not-a-deadlock", reason=reason)
     else:
@@ -207,7 +217,8 @@ def _cycle(report: Report, facts: LockdepFacts, symbols: Symbols) -> list[CycleM
     acquiring = facts.acquiring
     if acquiring is None:
         return []
-    where = _point([acquiring.at] if acquiring.at else [], symbols)
+    at = [acquiring.at] if acquiring.at else []
+    where = _point(at, symbols) or _point(report.call_frames, symbols)
     kind = _type_at(report)
     task = facts.task or "a task"
     if facts.variant in _ONE_LOCK or not facts.chain:
@@ -252,6 +263,11 @@ def _reason(facts: LockdepFacts, who: str, cycle: Sequence[CycleMember]) -> str:
     if facts.variant in _ONE_LOCK:
         lock = lock_label(facts.acquiring) if facts.acquiring else "a lock"
         return f"{who} {_ONE_LOCK[facts.variant]}: {lock}. No task is seen stuck in it."
+    if facts.variant in _NESTED or not cycle:
+        what = _NESTED.get(facts.variant, "takes locks in an order that can block for ever")
+        held = f", holding {lock_label(facts.holding[-1])}" if facts.holding else ""
+        wanted = f": {lock_label(facts.acquiring)}" if facts.acquiring else ""
+        return f"{who} {what}{wanted}{held}. No task is seen stuck in it."
     steps = "; ".join(
         f"{member.task} holds {', '.join(member.holds)} and takes {member.waits_for}"
         for member in cycle

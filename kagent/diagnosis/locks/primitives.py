@@ -7,12 +7,23 @@ kernel/kthread.c, kernel/rcu/, include/linux/cleanup.h.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from kagent.diagnosis.helpers import bare_name
 
-__all__ = ["Kind", "Primitive", "acquires", "guards", "is_spin", "releases", "signals", "waits_in"]
+__all__ = [
+    "Kind",
+    "Primitive",
+    "acquires",
+    "guards",
+    "is_spin",
+    "released",
+    "signals",
+    "waits_in",
+    "wrapped",
+]
 
 Kind = Literal["lock", "event", "handler", "grace-period", "io", "sleep"]
 """lock: has an owner; event: somebody must signal it; handler: some function must return first
@@ -39,8 +50,8 @@ _COMPLETION = Primitive("completion", "event")
 _STACK: tuple[tuple[str, Primitive], ...] = (
     (r"(?:ww_)?mutex_lock\w*", _MUTEX),
     (r"rt_mutex_(?:lock|slowlock)\w*|rt_spin_lock\w*", Primitive("rt_mutex")),
-    (r"(?:rwsem_)?down_read(?!_trylock)\w*", Primitive("rwsem", mode="read")),
-    (r"(?:rwsem_)?down_write(?!_trylock)\w*", Primitive("rwsem", mode="write")),
+    (r"(?:call_)?(?:rwsem_)?down_read(?!_trylock)\w*", Primitive("rwsem", mode="read")),
+    (r"(?:call_)?(?:rwsem_)?down_write(?!_trylock)\w*", Primitive("rwsem", mode="write")),
     (r"percpu_(?:down_read|rwsem_wait)\w*", Primitive("percpu_rwsem", mode="read")),
     (r"percpu_down_write\w*", Primitive("percpu_rwsem", mode="write")),
     (r"down|down_(?:common|interruptible|killable|timeout)\w*", _SEM),
@@ -56,7 +67,7 @@ _STACK: tuple[tuple[str, Primitive], ...] = (
      Primitive("timer", "handler")),
     (r"hrtimer_cancel\w*", Primitive("hrtimer", "handler")),
     (r"synchronize_irq|disable_irq|free_irq", Primitive("irq", "handler")),
-    (r"synchronize_(?:s?rcu|net)\w*|rcu_barrier\w*|wait_rcu_gp\w*",
+    (r"synchronize_(?:s?rcu|sched|net)\w*|rcu_barrier\w*|wait_rcu_gp\w*",
      Primitive("rcu", "grace-period")),
     (r"(?:folio|lock)_(?:lock|page)\w*|folio_wait_bit\w*", Primitive("page lock", "io")),
     (r"wait_on_bit\w*|out_of_line_wait_on_bit\w*|bit_wait\w*", Primitive("bit", "event")),
@@ -108,6 +119,29 @@ _GUARDS = {
 }  # fmt: skip
 
 
+# Wrappers that the whole kernel uses: lock, the lock's expression, and the call that ends it.
+_WRAPPERS: dict[str, tuple[Primitive, str, str]] = {
+    "inode_lock": (Primitive("rwsem", mode="write"), "&{0}->i_rwsem", "inode_unlock"),
+    "inode_lock_shared": (Primitive("rwsem", mode="read"), "&{0}->i_rwsem", "inode_unlock_shared"),
+    "inode_lock_nested": (Primitive("rwsem", mode="write"), "&{0}->i_rwsem", "inode_unlock"),
+    "mmap_read_lock": (Primitive("rwsem", mode="read"), "&{0}->mmap_lock", "mmap_read_unlock"),
+    "mmap_write_lock": (Primitive("rwsem", mode="write"), "&{0}->mmap_lock", "mmap_write_unlock"),
+    "device_lock": (_MUTEX, "&{0}->mutex", "device_unlock"),
+    "lock_sock": (_MUTEX, "&{0}->sk_lock", "release_sock"),
+    "lock_sock_nested": (_MUTEX, "&{0}->sk_lock", "release_sock"),
+    "bh_lock_sock": (_SPIN, "&{0}->sk_lock.slock", "bh_unlock_sock"),
+    "rtnl_lock": (_MUTEX, "rtnl_mutex", "rtnl_unlock"),
+    "genl_lock": (_MUTEX, "genl_mutex", "genl_unlock"),
+    "console_lock": (_SEM, "console_sem", "console_unlock"),
+    "cgroup_lock": (_MUTEX, "cgroup_mutex", "cgroup_unlock"),
+    "cpus_read_lock": (Primitive("percpu_rwsem", mode="read"), "cpu_hotplug_lock",
+                       "cpus_read_unlock"),
+    "cpus_write_lock": (Primitive("percpu_rwsem", mode="write"), "cpu_hotplug_lock",
+                        "cpus_write_unlock"),
+}  # fmt: skip
+_WRAPPERS_END = {end: text for _, text, end in _WRAPPERS.values()}
+
+
 def waits_in(symbol: str) -> Primitive | None:
     """What a task with this function on top of its stack waits in."""
     return _look_up(_STACK_PATTERNS, bare_name(symbol))
@@ -123,9 +157,18 @@ def acquires(call: str) -> Primitive | None:
     return _look_up(_ACQUIRE_PATTERNS, call.lstrip("_"))
 
 
-def releases(call: str) -> bool:
-    """Whether a call in source releases a lock."""
-    return bool(_RELEASE.fullmatch(call.lstrip("_")))
+def released(call: str, arguments: Sequence[str]) -> str | None:
+    """The lock that a call in source releases, as an expression."""
+    name = call.lstrip("_")
+    if name in _WRAPPERS_END:
+        return _WRAPPERS_END[name].format(*(arguments or ("",)))
+    return arguments[0] if arguments and _RELEASE.fullmatch(name) else None
+
+
+def wrapped(call: str) -> tuple[Primitive, str] | None:
+    """The lock behind a well-known wrapper, with a format for the call's first argument."""
+    entry = _WRAPPERS.get(call.lstrip("_"))
+    return entry[:2] if entry else None
 
 
 def signals(call: str) -> Primitive | None:

@@ -35,7 +35,7 @@ __all__ = ["analyse_task"]
 
 _MAX_LINKS = 48
 _WAIT_QUEUE = Primitive("wait queue", "event")
-_OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to")
+_OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to|__sched_text_start")
 _PSEUDO_LOCKS = re.compile(r"rcu_read_lock|rcu_lock_map|rcu_callback|fs_reclaim|mmu_notifier")
 
 

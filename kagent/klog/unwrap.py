@@ -1,0 +1,79 @@
+"""Undoing what mail clients and slides do to lines: folding and indentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+from dataclasses import replace
+
+from kagent.klog.lines import PLAIN, Line
+
+__all__ = ["dedent", "unwrap"]
+
+_WIDTH = 80
+"""Clients fold at 72 to 78 columns; a console log with no line longer than this is rare."""
+_NARROW = 50
+_MAX_FOLDS = 4
+_MAX_INDENT = 16
+
+# printk() formats that cannot end here.
+_UNFINISHED = re.compile(
+    r"(?:BUG: (?:unable to handle(?: kernel)?(?: page fault(?: for(?: address:?)?)?| NULL pointer"
+    r"(?: dereference)?(?: at)?)?| kernel NULL(?: pointer(?: dereference,(?: address:)?)?)?)"
+    r"|BUG: K[A-Z]{1,2}SAN: \S{1,40}(?: in)?|BUG: KASAN: \S{1,40} in"
+    r"|BUG: sleeping function called(?: from(?: invalid(?: context(?: at)?)?)?)?"
+    r"|INFO: task \S{1,64}(?: blocked(?: for(?: more(?: than(?: \d{1,6})?)?)?)?)?"
+    r"|WARNING: possible(?: circular| recursive)?(?: locking(?: dependency)?)?"
+    r"|(?:WARNING: )?CPU: \d{1,4} PID: \d{1,9}(?: at(?: \S{1,200})?)?"
+    r"|WARNING: \S{1,200}:\d{1,6}(?: at)?|probably for(?: non-canonical(?: address)?)?"
+    r"|(?:at )?virtual address|Kernel panic - not(?: syncing:)?|is trying to acquire)$"
+)
+
+
+def unwrap(lines: Sequence[Line]) -> list[Line]:
+    """Return `lines` with folded ones joined; spans go from the first piece to the last."""
+    stamped = any(line.time is not None for line in lines)
+    narrow = stamped and all(line.end - line.start <= _WIDTH for line in lines)
+    joined: list[Line] = []
+    folds = 0
+    for line in lines:
+        last = joined[-1] if joined else None
+        if last is not None and folds < _MAX_FOLDS and _goes_on(last, line, narrow):
+            text = f"{last.text} {line.text.strip()}"
+            joined[-1] = replace(last, end=line.end, text=text)
+            folds += 1
+        else:
+            joined.append(line)
+            folds = 0
+    return joined
+
+
+def _goes_on(last: Line, line: Line, narrow: bool) -> bool:
+    if line.context != PLAIN or not line.text.strip():
+        return False
+    if _UNFINISHED.search(last.text) and "+0x" not in last.text:
+        return "Call Trace" not in line.text
+    if not narrow or last.context == PLAIN:
+        return False
+    first_word = line.text.split(None, 1)[0]
+    columns = last.body - last.start + len(last.text)
+    return columns > _NARROW and columns + 1 + len(first_word) > _WIDTH - 16
+
+
+def dedent(lines: Sequence[Line], headers: Container[int]) -> list[Line]:
+    """Shift quoted reports to the left: the kernel prints no header with leading blanks.
+
+    `headers` holds the first bytes of header lines. Lines with a kernel prefix stay.
+    """
+    shifted: list[Line] = []
+    indent = 0
+    for line in lines:
+        text = line.text
+        if line.context == PLAIN:
+            own = min(len(text) - len(text.lstrip(" ")), _MAX_INDENT)
+            if line.start in headers:
+                indent = own
+            if 0 < indent <= own:
+                line = replace(line, body=line.body + indent, text=text[indent:])
+        shifted.append(line)
+    return shifted

@@ -1,0 +1,497 @@
+"""Who holds what and who waits for whom, with and without lockdep, source and debug info."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kagent.diagnosis import analyse_task, build_wait_graph, fold_tasks, tasks_of
+from kagent.diagnosis.locks.model import LockUse, same_lock
+from kagent.diagnosis.locks.primitives import acquires, released, waits_in, wrapped
+from kagent.klog.model import (
+    ChainLink,
+    Context,
+    Frame,
+    KernelLog,
+    LockdepFacts,
+    LockRef,
+    Report,
+    TaskState,
+    Trace,
+)
+from kagent.source import SourceTree
+from kagent.symbols.model import Location, Symbolized
+
+DATA = Path(__file__).parents[1] / "data" / "diagnosis"
+TEXT = (DATA / "vol.c").read_text().splitlines()
+MUTEX = ("__schedule", "schedule", "schedule_preempt_disabled", "__mutex_lock.constprop.0")
+COMPLETION = ("__schedule", "schedule", "schedule_timeout", "__wait_for_common")
+SPIN = ("native_queued_spin_lock_slowpath", "_raw_spin_lock")
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "vol.c").write_text((DATA / "vol.c").read_text())
+    return SourceTree.open(tmp_path)
+
+
+def line_of(function, text):
+    """The line with `text` in the body of `function`."""
+    start = next(n for n, row in enumerate(TEXT) if f" {function}(" in f" {row}" and row[0] != "\t")
+    return next(n + 1 for n in range(start, len(TEXT)) if text in TEXT[n])
+
+
+class Case:
+    """Tasks of one log with what debug info says about their frames."""
+
+    def __init__(self):
+        self.tasks = []
+        self.symbols = []
+
+    def task(self, comm, pid, top, *calls, held=(), **more):
+        """A task blocked in `top`, called from `calls`: (function, text of its line)."""
+        frames = [Frame(name, 0x10 + n, 0x100) for n, name in enumerate(top)]
+        for n, (function, text) in enumerate(calls):
+            frame = Frame(function, 0x20 + pid * 64 + n, 0x100, "vol")
+            frames.append(frame)
+            where = Location(function, "fs/vol.c", line_of(function, text))
+            self.symbols.append(Symbolized(frame, (where,)))
+        frames += [Frame("kthread", 0xDA, 0x100), Frame("ret_from_fork", 0x22, 0x30)]
+        more.setdefault("state", "D")
+        more.setdefault("blocked_seconds", 120)
+        self.tasks.append(
+            TaskState(comm, pid, frames=tuple(frames), held=held, span=(pid, pid + 1), **more)
+        )
+
+    def graph(self, source=None, reports=()):
+        log = KernelLog(tuple(reports), tuple(self.tasks))
+        locks = [analyse_task(task, self.symbols, source=source) for task in self.tasks]
+        return build_wait_graph(locks, log, self.symbols)
+
+
+def cycle(result):
+    return [[member.task for member in members] for members in result.deadlock.cycles]
+
+
+def abba():
+    case = Case()
+    ioctl = ("vol_ioctl", "return flush_meta(&vol)"), ("vol_ioctl", "return trim_data(&vol)")
+    case.task(
+        "flush", 10, MUTEX, ("take_data", "mutex_lock"), ("flush_meta", "take_data(v)"), ioctl[0]
+    )
+    case.task(
+        "trim", 11, MUTEX, ("take_meta", "mutex_lock"), ("trim_data", "take_meta(v)"), ioctl[1]
+    )
+    return case
+
+
+def test_opposite_lock_orders_from_source_alone(source):
+    result = abba().graph(source)
+    assert result.deadlock.verdict == "deadlock"
+    assert cycle(result) == [["flush", "trim"]]
+    first, second = result.deadlock.cycles[0]
+    assert (first.holds, first.waits_for, first.lock_type) == (["vol.meta"], "vol.data", "mutex")
+    assert (second.holds, second.waits_for) == (["vol.data"], "vol.meta")
+    assert first.where.line == line_of("take_data", "mutex_lock")
+    assert first.inferred, "nothing but source says so"
+    holder = result.tasks[0].holds[0]
+    assert holder.where.line == line_of("flush_meta", "mutex_lock"), "the error path returned"
+
+
+def test_every_claim_cites_the_ledger(source):
+    result = abba().graph(source)
+    known = {fact.id for fact in result.evidence}
+    assert result.findings
+    assert all(finding.evidence and set(finding.evidence) <= known for finding in result.findings)
+    assert any(
+        fact.kind == "source" and "mutex_lock(&v->meta);" in fact.content
+        for fact in result.evidence
+    )
+
+
+def test_without_source_no_cycle_is_claimed():
+    result = abba().graph()
+    assert result.deadlock.verdict == "not-a-deadlock"
+    assert result.deadlock.cycles == []
+    assert result.tasks[0].waits.type == "mutex"
+
+
+def test_a_third_task_only_queues(source):
+    case = abba()
+    case.task("stat", 12, MUTEX, ("take_meta", "mutex_lock"), ("vol_work", "take_meta(&vol)"))
+    result = case.graph(source)
+    assert cycle(result) == [["flush", "trim"]]
+    assert [(v.task, v.waits_for) for v in result.deadlock.victims] == [("stat", "vol.meta")]
+
+
+def held(*entries):
+    return tuple(
+        LockRef(name, address, at=Frame(symbol, offset, 0x100, "vol"), index=n)
+        for n, (name, address, symbol, offset) in enumerate(entries)
+    )
+
+
+def test_lockdep_addresses_tell_two_locks_of_one_class_apart():
+    """Each task holds one inode's lock and waits for the other's; the class is the same."""
+    case = Case()
+    for comm, pid, mine, wanted in (("a", 1, 0x100, 0x200), ("b", 2, 0x200, 0x100)):
+        case.task(
+            comm,
+            pid,
+            MUTEX,
+            ("take_data", "mutex_lock"),
+            held=held(
+                ("&inode->i_rwsem", mine, "flush_meta", 0x5),
+                ("&inode->i_rwsem/1", wanted, "take_data", 0x20 + pid * 64),
+            ),
+        )
+    result = case.graph()
+    assert cycle(result) == [["a", "b"]]
+    assert not any(member.inferred for member in result.deadlock.cycles[0])
+    assert result.findings[0].confidence > 0.9
+    assert result.tasks[0].waits.address == 0x200
+
+
+def test_one_class_is_not_one_lock():
+    """Two tasks, four inodes: nobody waits for what the other has."""
+    case = Case()
+    for comm, pid, mine, wanted in (("a", 1, 0x100, 0x200), ("b", 2, 0x300, 0x400)):
+        case.task(
+            comm,
+            pid,
+            MUTEX,
+            ("take_data", "mutex_lock"),
+            held=held(
+                ("&inode->i_rwsem", mine, "flush_meta", 0x5),
+                ("&inode->i_rwsem", wanted, "take_data", 0x20 + pid * 64),
+            ),
+        )
+    assert case.graph().deadlock.verdict == "not-a-deadlock"
+
+
+def test_a_circle_of_three_in_waiting_order():
+    case = Case()
+    for comm, pid, mine, wanted in (("a", 1, 1, 2), ("b", 2, 2, 3), ("c", 3, 3, 1)):
+        case.task(
+            comm,
+            pid,
+            MUTEX,
+            ("take_data", "mutex_lock"),
+            held=held(
+                (f"lock{mine}", mine, "flush_meta", 0x5),
+                (f"lock{wanted}", wanted, "take_data", 0x20 + pid * 64),
+            ),
+        )
+    assert cycle(case.graph()) == [["a", "b", "c"]]
+
+
+def test_a_work_item_that_needs_the_canceller_s_lock(source):
+    case = Case()
+    case.task(
+        "rmmod",
+        20,
+        (*COMPLETION, "__flush_work", "cancel_work_sync"),
+        ("stop_work", "cancel_work_sync"),
+    )
+    case.task(
+        "kworker/0:1",
+        21,
+        MUTEX,
+        ("take_meta", "mutex_lock"),
+        ("vol_work", "take_meta(&vol)"),
+        workqueue="events vol_work",
+    )
+    result = case.graph(source)
+    assert cycle(result) == [["rmmod", "kworker/0:1"]]
+    assert result.deadlock.cycles[0][0].lock_type == "work"
+
+
+def test_a_thread_that_cannot_stop(source):
+    case = Case()
+    case.task("stop", 30, (*COMPLETION, "kthread_stop"), ("stop_thread", "kthread_stop"))
+    case.task(
+        "vol_flush", 31, MUTEX, ("take_data", "mutex_lock"), ("flush_thread", "take_data(arg)")
+    )
+    assert cycle(case.graph(source)) == [["stop", "vol_flush"]]
+
+
+def test_a_timer_that_spins_for_the_lock_of_who_deletes_it(source):
+    case = Case()
+    case.task(
+        "stop", 32, ("timer_delete_sync",), ("stop_timer", "timer_delete_sync"), running=True,
+        cpu=0, state="R", blocked_seconds=None,
+    )  # fmt: skip
+    case.task(
+        "idle", 33, SPIN, ("vol_timer", "spin_lock"), running=True, cpu=1, state="R",
+        blocked_seconds=None,
+    )  # fmt: skip
+    assert cycle(case.graph(source)) == [["stop", "idle"]]
+
+
+def test_a_completion_whose_signaller_waits_for_the_waiter(source):
+    case = Case()
+    case.task("wait", 40, COMPLETION, ("wait_done", "wait_for_completion"))
+    case.task("finish", 41, MUTEX, ("finish", "mutex_lock"))
+    result = case.graph(source)
+    assert cycle(result) == [["wait", "finish"]]
+    assert result.deadlock.cycles[0][1].holds[0] == "volume.done"
+
+
+def test_a_completion_nobody_signals_is_no_deadlock(source):
+    case = Case()
+    case.task("wait", 40, COMPLETION, ("wait_done", "wait_for_completion"))
+    case.task("meta", 41, MUTEX, ("take_meta", "mutex_lock"))
+    result = case.graph(source)
+    assert result.deadlock.verdict == "not-a-deadlock"
+    assert result.deadlock.culprit.task == "wait"
+    assert "nobody in the log is about to signal" in result.deadlock.reason
+    assert [victim.task for victim in result.deadlock.victims] == ["meta"]
+
+
+def test_a_reader_behind_a_waiting_writer(source):
+    """A recursive read lock is harmless until a writer queues in between."""
+    rwsem = ("__schedule", "schedule", "rwsem_down_read_slowpath", "down_read")
+    case = Case()
+    case.task("reader", 50, rwsem, ("read_again", "down_read"), ("read_tree", "read_again(v)"))
+    assert case.graph(source).deadlock.verdict == "not-a-deadlock"
+    writer = ("__schedule", "schedule", "rwsem_down_write_slowpath", "down_write")
+    case.task("writer", 51, writer, ("write_tree", "down_write"))
+    assert case.graph(source).deadlock.verdict == "deadlock"
+
+
+def test_waiters_of_a_semaphore_do_not_wait_for_each_other(source):
+    down = ("__schedule", "schedule", "schedule_timeout", "__down_common", "__down", "down")
+    case = Case()
+    for comm, pid in (("a", 60), ("b", 61)):
+        case.task(comm, pid, down, ("use_slot", "down("))
+    result = case.graph(source)
+    assert result.deadlock.verdict == "not-a-deadlock"
+    assert result.tasks[0].waits.type == "semaphore"
+
+
+def test_the_same_stack_twice_with_one_lock_is_no_cycle(source):
+    case = Case()
+    for comm, pid in (("a", 70), ("b", 71)):
+        case.task(comm, pid, MUTEX, ("take_meta", "mutex_lock"), ("trim_data", "take_meta(v)"))
+    result = case.graph(source)
+    assert result.deadlock.verdict == "not-a-deadlock"
+    assert "no task in the log is seen to hold" in result.deadlock.reason
+
+
+def test_an_owner_that_died_keeps_its_lock(source):
+    oops = Frame("trim_data", 0x30, 0x100, "vol", exact=True)
+    where = Location("trim_data", "fs/vol.c", line_of("trim_data", "take_meta(v)"))
+    report = Report(
+        title="general protection fault in trim_data",
+        kind="DoS",
+        header="general protection fault: 0000 [#1]",
+        span=(0, 5),
+        context=Context(task="trim", pid=80),
+        pc=oops,
+        registers={"rax": 1},
+        traces=(Trace("call", ()),),
+    )
+    case = Case()
+    case.task("next", 81, MUTEX, ("take_data", "mutex_lock"))
+    case.symbols.append(Symbolized(oops, (where,)))
+    case.tasks = list(tasks_of(KernelLog((report,), tuple(case.tasks))))
+    result = case.graph(source, [report])
+    assert result.deadlock.verdict == "not-a-deadlock"
+    assert result.deadlock.culprit.task == "trim"
+    assert "died in an oops" in result.deadlock.culprit.why
+    assert [victim.task for victim in result.deadlock.victims] == ["next"]
+
+
+def test_the_kernel_names_the_owner():
+    case = Case()
+    case.task("a", 1, MUTEX, ("take_data", "mutex_lock"), owner=("b", 2))
+    case.task("b", 2, MUTEX, ("take_meta", "mutex_lock"), owner=("a", 1))
+    assert cycle(case.graph()) == [["a", "b"]]
+
+
+def test_an_interrupt_that_spins_on_what_it_interrupted(source):
+    """One CPU: the timer waits for a spinlock whose owner it interrupted."""
+    case = Case()
+    case.task(
+        "pushd", 34, SPIN, ("vol_timer", "spin_lock"), ("stop_timer", "timer_delete_sync"),
+        running=True, cpu=0, state="R", blocked_seconds=None,
+    )  # fmt: skip
+    assert cycle(case.graph(source)) == [["pushd"]]
+
+
+def test_the_interrupted_frame_is_part_of_a_lockup():
+    pc = Frame("native_queued_spin_lock_slowpath", 0x30, 0x2A0, exact=True)
+    own = (Frame("vol_timer", 0x10, 0x40), Frame("stop_timer", 0x20, 0x40, exact=True))
+    task = TaskState("pushd", 34, pc=pc, frames=own[:1], running=True, source="lockup")
+    report = Report(
+        title="BUG: soft lockup in vol_timer",
+        kind="HANG",
+        header="watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [pushd:34]",
+        span=(0, 9),
+        context=Context(task="pushd", pid=34),
+        pc=pc,
+        traces=(Trace("call", own),),
+    )
+    (found,) = tasks_of(KernelLog((report,), (task,)))
+    assert [frame.symbol for frame in found.frames] == ["vol_timer", "stop_timer"]
+
+
+def test_a_running_task_in_no_lock_is_the_one_to_look_at():
+    case = Case()
+    case.task("loop", 90, ("take_data",), running=True, cpu=3, state="R", blocked_seconds=None)
+    result = case.graph()
+    assert result.deadlock.culprit.task == "loop"
+    assert "keeps running on CPU 3" in result.deadlock.reason
+
+
+def test_a_holder_without_a_stack_may_be_a_waiter_too():
+    """lockdep lists a lock before it is taken: two silent tasks with it last prove nothing."""
+    case = Case()
+    case.task(
+        "stuck", 1, MUTEX, ("take_data", "mutex_lock"),
+        held=held(("rtnl_mutex", 0x10, "take_data", 0x20 + 64)),
+    )  # fmt: skip
+    for pid in (2, 3):
+        case.tasks.append(
+            TaskState(f"s{pid}", pid, held=held(("rtnl_mutex", 0x10, "x", 1)), source="held-locks")
+        )
+    assert case.graph().edges == ()
+    holder = held(("rtnl_mutex", 0x10, "x", 1), ("inner", 0x20, "x", 2))
+    case.tasks.append(TaskState("owner", 4, held=holder, source="held-locks"))
+    result = case.graph()
+    assert [result.tasks[edge.owner].comm for edge in result.edges] == ["owner"]
+
+
+# lockdep reports --------------------------------------------------------------------------------
+
+
+def lockdep(variant="circular", **more):
+    acquiring = LockRef("&v->meta", 0x1000, at=Frame("take_meta", 0x10, 0x40, "vol"))
+    holding = LockRef("&v->data", 0x2000, at=Frame("trim_data", 0x10, 0x40, "vol"))
+    chain = (
+        ChainLink(1, holding, (Frame("__mutex_lock", 1, 9), Frame("take_data", 0x10, 0x40, "vol"),
+                               Frame("flush_meta", 0x20, 0x40, "vol"))),
+        ChainLink(0, acquiring, (Frame("take_meta", 0x10, 0x40, "vol"),)),
+    )  # fmt: skip
+    facts = LockdepFacts(
+        variant, "trim", 11, more.pop("acquiring", acquiring), more.pop("holding", (holding,)),
+        more.pop("chain", chain),
+    )  # fmt: skip
+    return Report(
+        title="possible deadlock in take_meta",
+        kind="LOCKDEP",
+        header="WARNING: possible circular locking dependency detected",
+        span=(0, 9),
+        locks=facts,
+        **more,
+    )
+
+
+def test_a_lock_order_nobody_is_stuck_in_is_possible():
+    result = build_wait_graph([], KernelLog((lockdep(),)))
+    assert result.deadlock.verdict == "possible"
+    (members,) = result.deadlock.cycles
+    assert (members[0].task, members[0].holds, members[0].waits_for) == (
+        "trim",
+        ["v->data (0x2000)"],
+        "v->meta (0x1000)",
+    )
+    assert "take_data" in members[1].task
+    assert (members[1].holds, members[1].waits_for) == (["v->meta (0x1000)"], "v->data (0x2000)")
+    assert members[1].inferred
+
+
+def test_a_stuck_task_inherits_lockdep_s_names():
+    """After its first report lockdep is off; the hung task's call site is the reported one."""
+    case = Case()
+    case.task("trim", 11, MUTEX, ("take_meta", "mutex_lock"))
+    frames = tuple(
+        replace(f, offset=0x10) if f.symbol == "take_meta" else f for f in case.tasks[0].frames
+    )
+    case.tasks = [replace(case.tasks[0], frames=frames)]
+    same = LockRef("&v->meta", 0x1000, at=Frame("trim_data", 0x10, 0x40, "vol"))
+    result = case.graph(reports=[lockdep("recursive", holding=(same,), chain=())])
+    assert result.deadlock.verdict == "deadlock"
+    assert cycle(result) == [["trim"]]
+    assert result.tasks[0].waits.address == 0x1000
+
+
+@pytest.mark.parametrize(
+    ("variant", "verdict", "words"),
+    [
+        ("recursive", "possible", "already holds"),
+        ("inconsistent-state", "possible", "interrupt"),
+        ("irq-safe-unsafe", "possible", "interrupts enabled"),
+        ("bad-unlock", "not-a-deadlock", "does not hold"),
+        ("held-freed", "not-a-deadlock", "frees memory"),
+        ("held-at-return", "not-a-deadlock", "returns to user space"),
+        ("suspicious-rcu", "not-a-deadlock", "RCU"),
+        ("wait-context", "not-a-deadlock", "may sleep"),
+    ],
+)
+def test_the_other_kinds_of_lockdep_reports(variant, verdict, words):
+    result = build_wait_graph([], KernelLog((lockdep(variant),)))
+    assert result.deadlock.verdict == verdict
+    assert words in result.deadlock.reason
+
+
+# Parts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kind"),
+    [
+        ("__mutex_lock.constprop.0", "mutex"),
+        ("rwsem_down_write_slowpath", "rwsem"),
+        ("native_queued_spin_lock_slowpath", "spinlock"),
+        ("queued_write_lock_slowpath", "rwlock"),
+        ("__down_common", "semaphore"),
+        ("__wait_for_common", "completion"),
+        ("__flush_work", "work"),
+        ("timer_delete_sync", "timer"),
+        ("synchronize_rcu", "rcu"),
+        ("folio_wait_bit_common", "page lock"),
+        ("vfs_write", None),
+    ],
+)
+def test_what_a_stack_waits_in(symbol, kind):
+    primitive = waits_in(symbol)
+    assert (primitive.type if primitive else None) == kind
+
+
+def test_what_source_takes_and_releases():
+    assert acquires("mutex_lock_interruptible").type == "mutex"
+    assert acquires("down_read_nested").mode == "read"
+    assert acquires("read_lock_bh").type == "rwlock"
+    assert acquires("unlock_page") is None
+    assert released("spin_unlock_irqrestore", ["&q->lock", "flags"]) == "&q->lock"
+    assert released("mutex_lock", ["&q->lock"]) is None
+    assert released("inode_unlock", ["dir"]) == "&dir->i_rwsem"
+    assert wrapped("inode_lock") == (acquires("down_write"), "&{0}->i_rwsem")
+
+
+def test_identity_of_locks():
+    typed = LockUse("v.a", "mutex", member="v.a")
+    here = LockUse("x.a", "mutex", member="v.a", instance="x.a")
+    there = LockUse("y.a", "mutex", member="v.a", instance="y.a")
+    named = LockUse("x.a", "mutex", lock_class="&x.a")
+    assert same_lock(typed, here) == (True, False)
+    assert same_lock(here, there) == (False, True)
+    assert same_lock(here, named) == (True, True)
+    assert same_lock(here, LockUse("x.a", "spinlock", instance="x.a")) == (False, False)
+
+
+def test_tasks_with_one_stack_are_analysed_once():
+    case = abba()
+    case.tasks += [replace(case.tasks[0], comm="twin", pid=99)]
+    case.tasks += [replace(case.tasks[0], blocked_seconds=240)]  # the same task, dumped again
+    groups = fold_tasks(case.tasks, 8)
+    assert [[t.comm for t in group.tasks] for group in groups] == [["flush", "twin"], ["trim"]]
+    (only,) = fold_tasks(case.tasks, 1)
+    assert len(only.stacks) == 2
+
+
+def test_the_same_code_with_other_locks_is_another_stack():
+    case = abba()
+    twin = replace(case.tasks[0], pid=99, held=held(("lock", 1, "x", 1)))
+    assert len(fold_tasks([case.tasks[0], twin], 8)) == 2

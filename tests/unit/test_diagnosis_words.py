@@ -1,0 +1,379 @@
+"""Routing, explanations, advice, what is missing, pictures, and the query for the fix."""
+
+import json
+import pickle
+
+import pytest
+
+from kagent.diagnosis import (
+    advise,
+    classify,
+    crash_query,
+    explain,
+    functions_to_read,
+    interleaving,
+    mermaid,
+    missing_data,
+    subsystem,
+    wait_tree,
+)
+from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
+from kagent.klog.model import Context, Frame, KernelLog, LockdepFacts, LockRef, Report, Trace
+from kagent.resolution import (
+    Culprit,
+    CycleMember,
+    Deadlock,
+    Fault,
+    Fix,
+    FixStatus,
+    Pointer,
+    SourcePoint,
+    Victim,
+)
+from kagent.source import SourceTree
+from kagent.symbols.model import Location, Symbolized
+
+
+def report(kind="WARNING", title="WARNING in f", header=None, frames=("f",), **more):
+    stack = tuple(Frame(name, 0x10, 0x40, more.pop("module", None)) for name in frames)
+    context = more.pop("context", Context(kernel="6.1.0-56-amd64", build="#1 Debian 6.1.192-2"))
+    return Report(
+        title=title,
+        kind=kind,
+        header=header or title,
+        span=(0, 4),
+        traces=(Trace("call", stack),),
+        context=context,
+        **more,
+    )
+
+
+def log(*reports):
+    return KernelLog(tuple(reports))
+
+
+# Routing ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "frames", "route"),
+    [
+        ("INFO: task mv:64 blocked for more than 120 seconds.", ["schedule"], "deadlock"),
+        ("INFO: task mv:64 blocked in I/O wait for more than 120 seconds.", ["f"], "deadlock"),
+        ("BUG: scheduling while atomic: hub/56/0x00000002", ["f"], "deadlock"),
+        ("BUG: workqueue lockup - pool cpus=0 node=0", ["f"], "deadlock"),
+        ("WARNING: bad unlock balance detected!", ["f"], "deadlock"),
+        (
+            "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [rxd:110]",
+            ["native_queued_spin_lock_slowpath", "_raw_spin_lock", "f"],
+            "deadlock",
+        ),
+        ("watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [rxd:110]", ["f"], "general"),
+        ("rcu: INFO: rcu_preempt self-detected stall on CPU", ["f", "_raw_spin_lock"], "general"),
+        ("BUG: kernel NULL pointer dereference", ["mutex_lock", "f"], "general"),
+        ("kernel BUG at fs/ext4/inode.c:1!", ["f"], "general"),
+    ],
+)
+def test_routes(header, frames, route):
+    assert classify(log(report(header=header, frames=frames)), 0).route == route
+
+
+@pytest.mark.parametrize(
+    ("frames", "area"),
+    [
+        (["split_huge_pmd_locked", "rmap_walk_anon"], "memory management"),
+        (["strlen", "ext4_find_entry", "vfs_write"], "ext4"),
+        (["_raw_spin_lock", "tcp_sendmsg"], "IPv4/IPv6"),
+        (["dump_stack", "frobnicate"], None),
+    ],
+)
+def test_a_first_guess_at_the_subsystem(frames, area):
+    assert classify(log(report(frames=frames)), 0).subsystem == area
+
+
+def test_an_unknown_module_names_itself():
+    assert classify(log(report(frames=["frob"], module="frobmod")), 0).subsystem == "module frobmod"
+
+
+def test_maintainers_know_better(tmp_path):
+    (tmp_path / "drivers").mkdir()
+    (tmp_path / "drivers" / "fan.c").write_text("int f(void)\n{\n\treturn 0;\n}\n")
+    (tmp_path / "MAINTAINERS").write_text(
+        "FAN CONTROL\nM:\tAda <ada@example.org>\nL:\tfans@example.org\nF:\tdrivers/fan.c\n"
+    )
+    case = report(frames=["strlen", "f"])
+    known = [Symbolized(case.call_frames[1], (Location("f", "drivers/fan.c", 3),))]
+    found = subsystem(case, known, SourceTree.open(tmp_path))
+    assert found is not None
+    assert (found.name, found.maintainers) == ("FAN CONTROL", ["Ada <ada@example.org>"])
+
+
+@pytest.mark.parametrize(
+    ("name", "helper"),
+    [
+        ("strlen", True),
+        ("__list_add_valid.cold", True),
+        ("__kmalloc_noprof", True),
+        ("kasan_save_stack", True),
+        ("native_queued_spin_lock_slowpath", True),
+        ("list_sort", False),
+        ("stream_open", False),
+        ("updater", False),
+        ("download", False),
+        ("readlink_copy", False),
+    ],
+)
+def test_helpers(name, helper):
+    assert is_helper(name) == helper
+
+
+def test_helpers_by_file_and_scaffold():
+    assert is_helper("anything", "./include/linux/list.h")
+    assert not is_helper("anything", "drivers/fan.h")
+    assert is_scaffold("entry_SYSCALL_64_after_hwframe")
+    assert base_name("fan_apply.constprop.0.cold") == "fan_apply"
+
+
+# Explanations -----------------------------------------------------------------------------------
+
+
+def fault(**more):
+    more.setdefault("pointer", Pointer(register="rax", value=0, meaning="NULL"))
+    return Fault(
+        symbol="fan_apply",
+        function="curve_size",
+        file="drivers/fan.c",
+        line=24,
+        module="fan",
+        access="read",
+        address=0x1C,
+        struct="fan_curve",
+        member="nr",
+        expression="f->curve->nr",
+        **more,
+    )
+
+
+def test_a_null_pointer_is_told_in_one_sentence():
+    case = report("NULL-POINTER-DEREFERENCE", "BUG: unable to handle NULL pointer in fan_apply")
+    told = explain(log(case), 0, fault=fault())
+    assert told.summary == (
+        "Bad pointer in curve_size() at drivers/fan.c:24 [fan] when reading `f->curve->nr` "
+        "(fan_curve.nr) at 0x1c: the pointer was NULL."
+    )
+    assert "does not check it" in told.explanation
+    assert told.findings[0].by == "rule:bad-pointer"
+    assert set(told.findings[0].evidence) == {fact.id for fact in told.evidence}
+
+
+@pytest.mark.parametrize(
+    ("kind", "title", "rule"),
+    [
+        ("KASAN-USE-AFTER-FREE-READ", "KASAN: slab-use-after-free Read in f", "use-after-free"),
+        ("KASAN-READ", "KASAN: slab-out-of-bounds Read in f", "out-of-bounds"),
+        ("KASAN-INVALID-FREE", "KASAN: double-free or invalid-free in f", "double-free"),
+        ("MEMORY_SAFETY_UBSAN", "UBSAN: array-index-out-of-bounds in f", "undefined-behaviour"),
+        ("REFCOUNT_WARNING", "WARNING: refcount bug in f", "refcount"),
+        ("MEMORY_SAFETY_BUG", "BUG: corrupted list in f", "list-corruption"),
+        ("BUG", "BUG: bad usercopy in f", "usercopy"),
+        ("BUG", "kernel BUG in f", "bug-check"),
+        ("DoS", "divide error in f", "division"),
+        ("DoS", "kernel panic: stack is corrupted in f", "stack-smash"),
+        ("UNKNOWN", "BUG: stack guard page was hit in f", "stack-overflow"),
+        ("HANG", "INFO: rcu detected stall in f", "stall"),
+        ("LEAK", "memory leak in f", "leak"),
+        ("KCSAN-DATARACE", "KCSAN: data-race in f / g", "data-race"),
+        ("KMSAN-UNINIT-VALUE", "KMSAN: uninit-value in f", "uninitialised"),
+        ("WARNING", "WARNING in f", "warning"),
+        ("UNKNOWN", "something new", "other"),
+    ],
+)
+def test_every_family_has_a_rule(kind, title, rule):
+    told = explain(log(report(kind, title)), 0)
+    assert told.findings[0].by == f"rule:{rule}"
+    assert told.summary.endswith(".")
+
+
+def test_a_slab_check_is_not_any_bug_check():
+    case = report("BUG", "kernel BUG in f", "kernel BUG at mm/slub.c:419!")
+    assert "already free" in explain(log(case), 0).explanation
+
+
+def test_no_kernel_bug_is_said_so():
+    told = explain(log(report("USER-FAULT", "segfault in sh", kernel_bug=False)), 0)
+    assert told.summary.startswith("No kernel bug")
+
+
+def test_consequences_and_separate_reports():
+    first = report("BUG", "kernel BUG in f", panicked=True, repeats=1)
+    echo = report("HANG", "INFO: task hung in g", caused_by=0)
+    other = report("WARNING", "WARNING in h")
+    told = explain(log(first, echo, other), 0).explanation
+    assert "Consequences further down in the log: INFO: task hung in g." in told
+    assert "Separate reports in the same log: WARNING in h." in told
+    assert "once more" in told
+    assert "panicked" in told
+
+
+# Advice -----------------------------------------------------------------------------------------
+
+
+def fix(**status):
+    return Fix(
+        hash="0123456789abcdef0123", subject="fan: check the curve", author="A", date="2025-01-01",
+        score=1.0, confidence=0.8, status=FixStatus(**status),
+    )  # fmt: skip
+
+
+def test_upgrade_verify_mitigate():
+    case = report("NULL-POINTER-DEREFERENCE", "BUG: NULL pointer dereference", module="fan")
+    actions = advise(case, fault(), None, [fix(upstream_tag="v6.14")])
+    assert "upgrade to v6.14" in actions.fix[0]
+    assert "git cherry-pick -x 0123456789ab" in actions.fix[0]
+    assert any("f->curve->nr" in step for step in actions.fix)
+    assert any("KASAN" in step for step in actions.verify)
+    assert any("blacklist fan" in step for step in actions.mitigate)
+
+
+def test_a_fix_that_is_in_the_kernel_already_is_no_upgrade():
+    actions = advise(report(), None, None, [fix(in_kernel=True, upstream_tag="v6.1")])
+    assert "already in this kernel" in actions.fix[0]
+
+
+def test_advice_pastes_nothing_dangerous_into_a_shell():
+    hostile = Context(kernel="6.1; rm -rf ~")
+    case = report("HANG", "INFO: task hung in f", module="x;reboot", context=hostile)
+    actions = advise(case, None, None, [])
+    text = json.dumps([actions.model_dump(), [m.model_dump() for m in missing_data(log(case), 0)]])
+    assert "rm -rf" not in text
+    assert "reboot'" not in text
+
+
+@pytest.mark.parametrize(
+    ("release", "build", "command"),
+    [
+        ("6.1.0-56-amd64", "#1 Debian 6.1.192-2", "apt install linux-image-6.1.0-56-amd64-dbg"),
+        ("6.8.0-45-generic", "#45-Ubuntu", "ddebs.ubuntu.com"),
+        ("6.11.4-301.fc41.x86_64", "#1 SMP", "dnf debuginfo-install kernel-6.11.4-301.fc41.x86_64"),
+        ("6.4.0-150600.23-default", "#1 SMP", "zypper install kernel-default-debuginfo"),
+        ("6.12.117-mine", "#3", "the vmlinux left by the build of 6.12.117-mine"),
+        (None, None, "release is not in the log"),
+    ],
+)
+def test_how_to_get_debug_info(release, build, command):
+    case = report(context=Context(kernel=release, build=build))
+    wanted = next(m for m in missing_data(log(case), 0) if "vmlinux" in m.what)
+    assert command in wanted.how
+
+
+def test_what_was_given_is_not_missing():
+    everything = {"vmlinux": True, "modules": True, "source": True, "index": True}
+    assert missing_data(log(report()), 0, **everything) == []
+    hung = report(
+        "HANG", "INFO: task hung in f", "INFO: task f:1 blocked for more than 120 seconds"
+    )
+    lacking = missing_data(log(hung), 0, **everything)
+    assert any("CONFIG_PROVE_LOCKING" in item.how for item in lacking)
+    assert any("/proc/sysrq-trigger" in item.how for item in lacking)
+
+
+def test_the_source_is_named_by_its_own_tag():
+    lacking = missing_data(log(report()), 0)
+    assert any("--kernel-src linux@v6.1.192" in item.how for item in lacking)
+
+
+# Pictures ---------------------------------------------------------------------------------------
+
+
+def member(task, pid, holds, waits, **more):
+    where = SourcePoint(function=f"{task}_fn", file="fs/vol.c", line=pid)
+    return CycleMember(
+        task=task, pid=pid, holds=[holds], waits_for=waits, lock_type="mutex", where=where, **more
+    )
+
+
+def circle():
+    return Deadlock(
+        verdict="deadlock",
+        reason="three tasks",
+        cycles=[[member("a", 1, "A", "B"), member("b", 2, "B", "C"), member("c", 3, "C", "A")]],
+        victims=[Victim(task="v", pid=4, waits_for="B")],
+    )
+
+
+def test_a_circle_of_three_as_two_steps_for_each():
+    rows = interleaving(circle().cycles[0])
+    assert rows[0].split() == ["a/1", "b/2", "c/3"]
+    assert [row.strip() for row in rows[2:]] == [
+        "lock(A);", "lock(B);", "lock(C);", "lock(B);", "lock(C);", "lock(A);", "*** DEADLOCK ***",
+    ]  # fmt: skip
+    columns = [len(row) - len(row.lstrip()) for row in rows[2:8]]
+    assert columns == [*columns[:3], *columns[:3]]
+    assert columns[0] < columns[1] < columns[2]
+
+
+def test_mermaid_points_from_waiter_to_owner():
+    text = mermaid(circle())
+    assert text.startswith("flowchart LR")
+    assert 't0 -->|"B"| t1' in text
+    assert 't2 -->|"A"| t0' in text
+    assert 't3 -->|"B"| t1' in text
+
+
+def test_names_cannot_break_out_of_the_picture():
+    evil = 'x"]; click t0 "javascript:alert(1)"\x1b[31m\n%%{init}%%'
+    found = Deadlock(
+        verdict="not-a-deadlock",
+        reason=evil,
+        victims=[Victim(task=evil, pid=1, waits_for=evil)],
+        culprit=Culprit(task=evil, pid=2, why="x"),
+    )
+    text = mermaid(found)
+    assert 'javascript:alert(1)"' not in text
+    assert "\x1b" not in text
+    assert all(line.count('"') in (0, 2) for line in text.splitlines())
+    assert "\x1b" not in "\n".join(wait_tree(found))
+
+
+def test_the_tree_for_terminals():
+    lines = wait_tree(circle())
+    assert "├─ a/1" in lines
+    assert "└─ c/3" in lines
+    assert any("waits for mutex B in a_fn() at fs/vol.c:1" in line for line in lines)
+    assert lines[-1] == "└─ v/4 waits for B"
+
+
+# The search for the fix -------------------------------------------------------------------------
+
+
+def test_what_a_search_may_use():
+    case = report(
+        "LOCKDEP",
+        "possible deadlock in vol_write",
+        frames=["dump_stack", "__mutex_lock", "vol_write", "vfs_write", "do_syscall_64"],
+        locks=LockdepFacts(
+            "circular", acquiring=LockRef("&v->data_lock"), holding=(LockRef("&sb->s_type#3"),)
+        ),
+    )
+    query = crash_query(case, fault=fault(), deadlock=circle())
+    assert query.functions[:2] == ("vol_write", "vfs_write")
+    assert query.identifiers[:3] == ("fan_curve", "nr", "data_lock")
+    assert query.release == "6.1.0-56-amd64"
+    assert functions_to_read(case) == ["vol_write", "vfs_write"]
+
+
+def test_inlined_functions_are_read_first():
+    case = report(frames=["fan_apply"])
+    chain = (
+        Location("curve_size", "drivers/fan.c", 24),
+        Location("fan_apply", "drivers/fan.c", 29),
+    )
+    assert functions_to_read(case, [Symbolized(case.call_frames[0], chain)]) == [
+        "curve_size",
+        "fan_apply",
+    ]
+
+
+def test_findings_travel_between_processes():
+    told = explain(log(report()), 0)
+    assert pickle.loads(pickle.dumps(told)) == told
