@@ -72,7 +72,8 @@ def open_repository(path: Path) -> git.Repo:
         )
     try:
         repository = git.Repo(path)
-        repository.git.update_environment(**_ENVIRONMENT)
+        # Said outright, as GitPython takes a bare repository without a config file for a worktree.
+        repository.git.update_environment(GIT_DIR=os.fspath(repository.git_dir), **_ENVIRONMENT)
         git_call(repository, "rev-parse", "--git-dir")
     except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
         raise InputError(
@@ -111,15 +112,9 @@ class GitHistory:
 
     def __init__(self, path: Path, *, since: str | None = None, paths: Sequence[str] = ()) -> None:
         self.repository = open_repository(path)
+        self.location = os.fspath(path.resolve())
         self.paths = tuple(paths)
         self.since = self.resolve(since) if since is not None else None
-
-    @property
-    def location(self) -> str:
-        """Where it is: the worktree, or the bare repository."""
-        return os.fspath(
-            Path(self.repository.working_tree_dir or self.repository.git_dir).resolve()
-        )
 
     def resolve(self, revision: str) -> str:
         """The full hash of the commit that `revision` names.

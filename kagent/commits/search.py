@@ -6,9 +6,9 @@ public crash reports and the commits that fixed them.
 Confidence of a hit = exp(score) / (exp(`NONE`) + sum of exp(score) over all candidates): the same
 softmax with one more choice, *the fix is not here*. `NONE` was fitted on the same reports with
 the true fix taken out of every second one. So it is low when nothing scores well, and shared out
-when several do. Caps hold whatever the score: `MOST` for all, and a hit without structure (it neither touches
-nor names a function of the query, nor touches a file of it) never exceeds `NO_STRUCTURE`, nor the
-share of the query's words (rare ones weigh more) that its text covers.
+when several do. Caps hold whatever the score: `MOST` for all; and a hit without structure (it
+neither touches nor names a function of the query, nor touches a file of it) never exceeds
+`NO_STRUCTURE`, nor the share of the query's words (rare ones weigh more) that its text covers.
 """
 
 from __future__ import annotations

@@ -29,6 +29,9 @@ _PER_SOURCE = 250
 _TOO_COMMON = 0.08
 """Words in more than this share of the commits are not searched for."""
 
+_MAX_MATCHES = 60_000
+"""Word occurrences BM25 may have to weigh; the most frequent words go first."""
+
 
 @dataclass(slots=True)
 class Evidence:
@@ -85,6 +88,8 @@ def _match_words(store: Store, candidates: Iterable[str]) -> dict[int, float]:
     limit = max(5.0, _TOO_COMMON * count)
     counted = sorted((store.frequency(word), word) for word in candidates)
     chosen = [(n, word) for n, word in counted if n <= limit][:MAX_WORDS]
+    while len(chosen) > 4 and sum(n for n, _ in chosen) > _MAX_MATCHES:
+        chosen.pop()
     # BM25 gives a term at most (k1 + 1) = 2.2 times its rarity; words nobody wrote weigh as well.
     most = sum(math.log(1 + (count - n + 0.5) / (n + 0.5)) for n, _ in chosen) * 2.2
     found = store.match([word for n, word in chosen if n], _PER_SOURCE)

@@ -5,6 +5,7 @@ Rules work with either, both or none: a `Reader` answers None for what it cannot
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -51,9 +52,6 @@ class LineSource(Protocol):
     def enclosing_function(self, path: str, line: int) -> FunctionSource | None:
         """The function definition around a line."""
 
-    def syntax(self, path: str) -> CSource:
-        """A parsed file."""
-
 
 class Reader:
     """Source and types of one analysis. Not thread-safe; make one for each worker."""
@@ -95,8 +93,7 @@ class Reader:
     def _starts(self, path: str) -> dict[str, int]:
         """First line of every function of a file."""
         if path not in self._listed:
-            spans = self.source.syntax(path).functions if self.source and path else ()
-            self._listed[path] = {span.name: span.start for span in spans}
+            self._listed[path] = _function_starts(self.file_text(path))
         return self._listed[path]
 
     def file_text(self, path: str) -> str:
@@ -145,6 +142,11 @@ class Reader:
         )
         self._origins[id(parsed)] = found
         return parsed
+
+
+@functools.lru_cache(maxsize=16)
+def _function_starts(text: str) -> dict[str, int]:
+    return {span.name: span.start for span in CSource(text).functions}
 
 
 def struct_name(type_name: str | None) -> str | None:

@@ -89,12 +89,15 @@ _CONTINUES: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
     (re.compile(r"Internal error: "), re.compile(r"Unable to handle kernel|Unhandled fault")),
     (re.compile(r"unreferenced object 0x"), re.compile(r"BUG: memory leak")),
     (re.compile(r"Kernel BUG \[#"), re.compile(r"kernel BUG at")),
-    (re.compile(r"INFO: (?:Allocated|Freed) in "), re.compile(r"BUG")),
+    (re.compile(r"INFO: (?:Allocated in |Freed in |Slab |Object |0x)"), re.compile(r"BUG")),
+    (re.compile(r"kernel BUG at "), re.compile(r"rust_kernel: panicked")),
+    (re.compile(r"WARNING: .*umount_check"), re.compile(r"BUG: Dentry ")),
+    (re.compile(r"Unhandled fault: alignment"), re.compile(r"Alignment trap:")),
 )
 _ECHO = re.compile(
     r"Kernel panic - not syncing: (?:.{0,80}?Fatal exception|(?:kernel: )?panic_on_|hung_task:|softlockup"
     r"|RCU Stall|Attempted to kill|Aiee|Oops|[Hh]ard ?(?:LOCKUP|lockup)|[A-Z]{4,6}: panic_on_|kasan"
-    r"|BUG!|Unrecoverable|scheduling while|workqueue lockup|UBSAN|KASAN|KFENCE|kmsan|KCSAN)"
+    r"|BUG!|Machine halted|Unrecoverable|scheduling while|workqueue lockup|UBSAN|KASAN|KFENCE|kmsan|KCSAN)"
 )
 _NEAR = 120
 _LOOK_BACK = 60

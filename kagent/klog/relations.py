@@ -52,7 +52,7 @@ def _fold(first: Report, again: Report) -> Report:
     )
 
 
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"[0-9a-f]*\d[0-9a-f]*")
 
 
 def _identity(report: Report) -> tuple[object, ...]:
@@ -63,7 +63,7 @@ def _identity(report: Report) -> tuple[object, ...]:
         return report.kind, what, context.task, context.pid, cpu
     if not report.kernel_bug:
         return report.kind, report.title
-    header = "" if report.call_frames else _NUMBER.sub("", report.header)
+    header = "" if report.frame else _NUMBER.sub("", report.header)
     return report.kind, report.title, report.fingerprint, report.corrupted, header
 
 

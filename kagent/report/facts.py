@@ -35,8 +35,8 @@ Fact = tuple[str, str]
 
 
 def percent(share: float) -> str:
-    """A share as a whole percentage."""
-    return f"{share:.0%}"
+    """A share as a whole percentage; a small one does not become none."""
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def task_name(task: str | None, pid: int | None) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chat_endpoint import Endpoint, chat_endpoint, text, tool_call
+from support.llama import llama_server, write_random_model
 
 from kagent import Settings, analyze
 from kagent.agents.answers import TaskNotes
 from kagent.agents.model import chat_model, facts_message, structured
 from kagent.agents.prompts import load_prompt
-from tests.support.chat_endpoint import Endpoint, chat_endpoint, text, tool_call
-from tests.support.llama import llama_server, write_random_model
 
 pytestmark = pytest.mark.integration
 

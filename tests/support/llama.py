@@ -23,8 +23,8 @@ def write_random_model(path: Path) -> None:
 
     tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(128))]
     kinds = [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.BYTE] * 128]
-    tokens += [bytes([c]) for c in range(33, 127)]
-    kinds += [gguf.TokenType.NORMAL] * (127 - 33)
+    tokens += [*(bytes([c]) for c in range(33, 127)), "\u2581".encode()]  # the last is a blank
+    kinds += [gguf.TokenType.NORMAL] * (127 - 33 + 1)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(_CONTEXT)
     writer.add_embedding_length(_WIDTH)

@@ -140,6 +140,8 @@ def test_bare_and_shallow_repositories(repository: GitRepository, tmp_path: Path
         "clone", "-q", "--depth=2", f"file://{repository.path}", str(tmp_path / "shallow")
     )
     assert len(read(tmp_path / "bare.git")) == 4
+    (tmp_path / "bare.git" / "config").unlink()
+    assert len(read(tmp_path / "bare.git")) == 4
     assert [c.subject for c in read(tmp_path / "shallow")] == ["c3", "c2"]
 
 

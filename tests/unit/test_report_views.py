@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from kagent.report.facts import percent
 from kagent.report.html import to_fragment, to_html
 from kagent.report.json import to_json
 from kagent.report.markdown import to_markdown
@@ -252,3 +253,8 @@ def test_a_note_of_many_lines_is_said_once(resolution):
     stack = summarise(resolution).stacks[0]
     assert [line.note for line in stack.lines] == ["odd", "", "", "", ""]
     assert stack.remarks == ("no vmlinux given: 4 functions",)
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.0, "0%"), (0.001, "<1%"), (0.834, "83%")])
+def test_a_small_confidence_is_not_none(share, words):
+    assert percent(share) == words
