@@ -35,6 +35,8 @@ from kagent.symbols.model import Symbolized
 
 __all__ = ["number_evidence", "report_views", "synthesizer"]
 
+_WORTH_READING = {"source", "commit"}
+
 
 @node
 def synthesizer(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
@@ -85,13 +87,16 @@ def synthesizer(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
 def number_evidence(
     findings: Iterable[Finding], ledger: Iterable[Evidence]
 ) -> tuple[list[Finding], list[Evidence]]:
-    """Give evidence its readable numbers, E1 first cited; findings cite the new ids."""
+    """Give evidence its readable numbers, E1 first cited; findings cite the new ids.
+
+    Source and commits stay in the ledger uncited, for the reader; other facts that nothing rests
+    on (the frames of idle tasks, say) are left out.
+    """
     known = {item.id: item for item in ledger}
     findings = list(findings)
     cited = dict.fromkeys(e for finding in findings for e in finding.evidence if e in known)
-    order = {
-        old: f"E{i}" for i, old in enumerate([*cited, *(e for e in known if e not in cited)], 1)
-    }
+    shown = [e for e, item in known.items() if e not in cited and item.kind in _WORTH_READING]
+    order = {old: f"E{i}" for i, old in enumerate([*cited, *shown], 1)}
     return (
         [
             f.model_copy(update={"evidence": [order[e] for e in f.evidence if e in order]})

@@ -136,8 +136,7 @@ def _principal_directions(matrix: Any, dimension: int) -> Vectors:
     width = min(dimension + _OVERSAMPLE, *matrix.shape)
     basis = np.random.default_rng(_SEED).standard_normal((matrix.shape[1], width), np.float32)
     for _ in range(_ROUNDS):
-        left, _ = np.linalg.qr(matrix @ basis)
-        basis, _ = np.linalg.qr(matrix.T @ left)
+        basis = _orthonormal(matrix.T @ _orthonormal(matrix @ basis))
     small = matrix @ basis
     values, rotation = np.linalg.eigh(small.T @ small)
     order = np.argsort(values)[::-1][:dimension]
@@ -148,3 +147,15 @@ def _principal_directions(matrix: Any, dimension: int) -> Vectors:
     vectors = basis @ rotation[:, order]
     vectors *= np.where(vectors[np.abs(vectors).argmax(axis=0), range(len(order))] < 0, -1, 1)
     return np.asarray(vectors / np.sqrt(np.maximum(strength, 1e-6)), dtype=np.float32)
+
+
+def _orthonormal(block: Vectors) -> Vectors:
+    """An orthonormal basis of the columns, by way of their Gram matrix.
+
+    On tall blocks several times faster than a QR decomposition, and exact enough for directions.
+    """
+    wide = block.astype(np.float64)
+    values, rotation = np.linalg.eigh(wide.T @ wide)
+    values = np.maximum(values, 1e-30)
+    kept = values >= values[-1] * 1e-10
+    return np.asarray(wide @ (rotation[:, kept] / np.sqrt(values[kept])), dtype=np.float32)

@@ -70,7 +70,8 @@ def _fix(
     elif fault is not None and fault.struct is not None:
         place = fault.own_frame or fault
         line = f" at {place.file}:{place.line}" if place.file else ""
-        steps.append(f"without a known fix: check `{fault.expression}` before its use in "
+        what = fault.expression or f"{fault.struct}.{fault.member}"
+        steps.append(f"without a known fix: check `{what}` before its use in "
                      f"{place.function}(){line}, and find who left it so")  # fmt: skip
     if _out_of_tree(report):
         modules = ", ".join(_blamed_modules(report)) or "the module"

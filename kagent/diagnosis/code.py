@@ -32,7 +32,16 @@ __all__ = [
 
 _MAX_BYTES = 400_000
 _TYPE_ARGUMENT = re.compile(r"^(?:container_of\w{0,16}|\w{0,16}_entry\w{0,16})\s*\(")
-_TRANSPARENT = ("parenthesized_expression", "subscript_expression")
+_TRANSPARENT = ("parenthesized_expression", "subscript_expression", "cast_expression")
+_WRITES_FIRST = re.compile(
+    r"(?:__)?(?:mem(?:cpy|move|set)|strn?cpy|str[ls]cpy|copy_from_user|v?sn?printf|get_random_bytes)"
+)
+_CONTAINER = re.compile(
+    r"\b(\w{1,80})\s*=\s*(?:container_of\w{0,16}|\w{0,16}_entry\w{0,16})\s*"
+    r"\([^;]{1,160}?,\s*(struct\s+\w{1,80})\s*,\s*([\w.]{1,80})\s*\)"
+    r"|\b(\w{1,80})\s*=\s*(?:from_timer|timer_container_of)\s*"
+    r"\(\s*\w{1,80}\s*,[^;]{1,120}?,\s*([\w.]{1,80})\s*\)"
+)
 _STRUCT = re.compile(r"\b(struct|union)\s+(\w+)")
 
 
@@ -45,7 +54,9 @@ class MemberAccess:
     """Identifier, or the source text of the call or cast it hangs on."""
     steps: tuple[tuple[str, str], ...]
     """``("->", "ops"), (".", "len")`` ...; subscripts are dropped."""
-    line: int
+    index: int | None = None
+    """The constant subscript after the last step, if there is one: 2 for ``p->drops[2]``."""
+    line: int = 0
     address_of: bool = False
     written: bool = False
     loop: bool = False
@@ -133,8 +144,17 @@ class CFunction:
             if position.isidentifier() and member.isidentifier():
                 step = (("->", member),)
                 found.append(
-                    MemberAccess(f"{position}->{member}", position, step, call.line, loop=True)
+                    MemberAccess(f"{position}->{member}", position, step, line=call.line, loop=True)
                 )
+        return found
+
+    def containers(self) -> list[MemberAccess]:
+        """``p = container_of(q, struct s, member)`` and its kin, as ``p->member``."""
+        found = []
+        for match in _CONTAINER.finditer(self.text):
+            variable, member = match[1] or match[4], match[3] or match[5]
+            steps = (("->", member.split(".")[0]), *((".", m) for m in member.split(".")[1:]))
+            found.append(MemberAccess(f"{variable}->{member}", variable, steps))
         return found
 
     def divisors(self, line: int) -> list[MemberAccess]:
@@ -205,6 +225,7 @@ class CFunction:
             text=node_text(node),
             root=node_text(base),
             steps=tuple(reversed(steps)),
+            index=_constant_index(node),
             line=self.line_of(node),
             address_of=parent is not None
             and parent.type == "pointer_expression"
@@ -326,11 +347,26 @@ def _parent(node: Any) -> tuple[Any, bool]:
     return parent, pointee
 
 
+def _constant_index(node: Any) -> int | None:
+    parent = node.parent
+    if parent is None or parent.type != "subscript_expression":
+        return None
+    index = parent.child_by_field_name("index")
+    text = node_text(index) if index is not None else ""
+    return int(text) if text.isdecimal() else None
+
+
 def _is_written(node: Any, parent: Any) -> bool:
     if parent is None:
         return False
     if parent.type == "update_expression":
         return True
+    if parent.type == "argument_list" and parent.parent is not None:
+        callee = parent.parent.child_by_field_name("function")
+        first = next(iter(parent.named_children), None)
+        copies = callee is not None and _WRITES_FIRST.fullmatch(node_text(callee))
+        return bool(copies and first is not None and first.start_byte <= node.start_byte
+                    and node.end_byte <= first.end_byte)  # fmt: skip
     if parent.type != "assignment_expression":
         return False
     left = parent.child_by_field_name("left")

@@ -54,7 +54,8 @@ class Case:
         fault = self.fault
         if fault is None or fault.struct is None:
             return ""
-        return f"`{fault.expression}` ({fault.struct}.{fault.member})"
+        name = f"{fault.struct}.{fault.member}"
+        return f"`{fault.expression}` ({name})" if fault.expression else name
 
     @property
     def meaning(self) -> str:

@@ -222,7 +222,13 @@ def _helper_argument(
         if machine.register in registers:
             position = registers.index(machine.register)
     return argument_member(
-        reader, function, point.line, inner, address=machine.address, position=position
+        reader,
+        function,
+        point.line,
+        inner,
+        address=machine.address,
+        position=position,
+        kind=machine.access,
     )
 
 
@@ -249,6 +255,8 @@ def _in_callers_words(
     reader: Reader,
 ) -> MemberHit:
     """Expand parameters of inlined functions to what their callers passed."""
+    if hit.expression is None:
+        return hit
     links = list(chain)
     at = links.index(point) if point in links else len(links)
     expression, root, inner = hit.expression, hit.root, function
@@ -280,6 +288,11 @@ def _confidence(
     return round(min(score, 0.98) * (0.5 if approximate else 1.0), 2)
 
 
+def _member_words(hit: MemberHit) -> str:
+    name = f"{hit.struct}.{hit.member}"
+    return f"{name} (`{hit.expression}`)" if hit.expression else name
+
+
 def _is_check(fact: Evidence) -> bool:
     return fact.kind == "source" and any(word in fact.content for word in ("BUG", "WARN"))
 
@@ -287,25 +300,23 @@ def _is_check(fact: Evidence) -> bool:
 def _findings(fault: Fault, hit: MemberHit | None, facts: Sequence[Evidence]) -> list[Finding]:
     where = f"{fault.function}()" + (f" at {fault.file}:{fault.line}" if fault.file else "")
     ids = [fact.id for fact in facts]
+    member = _member_words(hit) if hit else ""
     found = []
     if fault.access == "exec":
-        via = f" through {hit.struct}.{hit.member} (`{hit.expression}`)" if hit else ""
+        via = f" through {member}" if hit else ""
         at = f"{fault.address:#x}" if fault.address is not None else "an address without code"
         found.append(f"{where} called{via} to {at}, which is no code.")
     elif hit and fault.pointer:
         found.append(
-            f"{where} accessed {hit.struct}.{hit.member} (`{hit.expression}`); the pointer in "
+            f"{where} accessed {member}; the pointer in "
             f"{fault.pointer.register_} was {fault.pointer.meaning}."
         )
     elif hit and fault.own_frame:
-        found.append(
-            f"{fault.own_frame.function}() handed `{hit.expression}` ({hit.struct}.{hit.member}) "
-            f"to {fault.function}()."
-        )
+        found.append(f"{fault.own_frame.function}() handed {member} to {fault.function}().")
     elif hit and fault.access is None:
-        found.append(f"{where}: {hit.facts[0]} is {hit.struct}.{hit.member} (`{hit.expression}`).")
+        found.append(f"{where}: {hit.facts[0]} is {member}.")
     elif hit:
-        found.append(f"{where} accessed {hit.struct}.{hit.member} (`{hit.expression}`).")
+        found.append(f"{where} accessed {member}.")
     elif fault.pointer:
         found.append(f"{where} used a pointer that was {fault.pointer.meaning}.")
     elif check := next((fact for fact in facts if _is_check(fact)), None):

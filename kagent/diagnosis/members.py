@@ -47,7 +47,8 @@ class MemberHit:
 
     struct: str
     member: str
-    expression: str
+    expression: str | None
+    """None where several expressions of the line fit equally well."""
     line: int
     offset: int | None = None
     size: int | None = None
@@ -72,6 +73,8 @@ class Resolved:
     """The member that the last pointer was read from."""
     direct: bool
     """True when the root variable itself is the pointer."""
+    exact: int | None = None
+    """Where the element of a constant subscript lies."""
 
 
 def touched_member(
@@ -95,7 +98,8 @@ def _touched(reader: Reader, function: CFunction, line: int, touch: Touch) -> Me
         reason = f"read in {callee.name}(), which the line calls"
         hit = _best(_score(reader, callee, callee.accesses(), touch, reason))
         if hit:
-            return replace(hit, expression=expand(hit.expression, hit.root, callee, call))
+            words = expand(hit.expression, hit.root, callee, call) if hit.expression else None
+            return replace(hit, expression=words)
     before = function.accesses(max(function.start, line - _BODY_LINES), line - 1)
     scored = _score(reader, function, before, touch, "named shortly before the faulting line")
     return _best([hit for hit in scored if len(hit.facts) >= 3])
@@ -109,7 +113,7 @@ def called_member(reader: Reader, function: CFunction, line: int) -> MemberHit |
         if call.through
         and (hit := _hit(resolve(reader, function, call.through), "called on that line"))
     ]
-    return hits[0] if len({(h.struct, h.member) for h in hits}) == 1 else None
+    return _one_of(hits)
 
 
 def divisor_member(reader: Reader, function: CFunction, line: int) -> MemberHit | None:
@@ -119,7 +123,7 @@ def divisor_member(reader: Reader, function: CFunction, line: int) -> MemberHit 
         for access in function.divisors(line)
         if (hit := _hit(resolve(reader, function, access), "the divisor on that line"))
     ]
-    return hits[0] if len({(h.struct, h.member) for h in hits}) == 1 else None
+    return _one_of(hits)
 
 
 def argument_member(
@@ -130,6 +134,7 @@ def argument_member(
     *,
     address: int | None = None,
     position: int | None = None,
+    kind: AccessKind | None = None,
 ) -> MemberHit | None:
     """The member that `line` handed to the helper `callee`, in which the fault happened.
 
@@ -143,13 +148,12 @@ def argument_member(
                 continue
             embedded = call.arguments[at].lstrip("( ").startswith("&")
             hit = _argument(resolve(reader, function, access), embedded, address)
+            if hit and kind in ("read", "write"):
+                fits = access.written == (kind == "write")
+                hit = replace(hit, weight=hit.weight + fits)
             if hit:
                 hits.append(hit)
-    if not hits:
-        return None
-    best = max(hits, key=lambda hit: hit.weight)
-    rivals = {(h.struct, h.member) for h in hits if h.weight == best.weight}
-    return best if len(rivals) == 1 else None
+    return _best(hits)
 
 
 def expand(expression: str, root: str, function: CFunction, call: Call | None) -> str:
@@ -213,9 +217,9 @@ def _score(
 
 
 def _cursors(reader: Reader, function: CFunction) -> dict[str, int]:
-    """Loop variables of list walks, with the offset of the list node in what they point to."""
+    """Variables that are computed from a pointer to a member, with that member's offset."""
     found = {}
-    for access in function.loop_members():
+    for access in (*function.loop_members(), *function.containers()):
         resolved = resolve(reader, function, access)
         if resolved is not None and resolved.member is not None:
             found[access.root] = resolved.member.offset
@@ -229,7 +233,7 @@ def _match_from_node(resolved: Resolved, touch: Touch, where: str, node: int) ->
     moved = replace(touch, displacement=touch.displacement + node, values=None)
     hit = _match(resolved, moved, where)
     return hit and replace(hit, weight=hit.weight - 2,
-                           facts=(*hit.facts, "counted from the list node"))  # fmt: skip
+                           facts=(*hit.facts, "counted from the embedded node"))  # fmt: skip
 
 
 def _match(resolved: Resolved, touch: Touch, where: str) -> MemberHit | None:
@@ -239,22 +243,25 @@ def _match(resolved: Resolved, touch: Touch, where: str) -> MemberHit | None:
     hit = _hit(resolved, where)
     if hit is None:
         return None
-    if resolved.access.pointee and touch.loaded_at == member.offset and not touch.displacement:
+    if resolved.access.pointee and touch.loaded_at == member.offset and "[" not in member.type_name:
         fact = f"the bad pointer was loaded from offset {member.offset:#x}"
         return replace(hit, facts=(*hit.facts, fact), weight=3, written=False)
     facts, weight = list(hit.facts), 0
-    if touch.size is not None and touch.size > member.size:
+    if touch.size is not None and touch.size > member.size > 0:
         return None
     if touch.indexed and touch.size == member.size:
         return None  # base + index reaches into an array, not at a scalar
-    if member.offset == touch.displacement:
-        facts.append(f"its offset {member.offset:#x} is the instruction's displacement")
+    start = resolved.exact if resolved.exact is not None else member.offset
+    if start == touch.displacement:
+        facts.append(f"its offset {start:#x} is the instruction's displacement")
         weight += 4
-    elif member.offset < touch.displacement < member.offset + member.size:
+    elif resolved.exact is None and start < touch.displacement < start + member.size:
         facts.append(f"displacement {touch.displacement:#x} lies in it")
         weight += 1
     else:
         return None
+    if touch.indexed:
+        facts.append("an index register reaches into it")
     if touch.size is not None and touch.size == member.size:
         facts.append(f"both are {member.size} bytes")
         weight += 2
@@ -276,8 +283,15 @@ def _best(hits: Sequence[MemberHit]) -> MemberHit | None:
     if not hits:
         return None
     top = max(hit.weight for hit in hits)
-    best = [hit for hit in hits if hit.weight == top]
-    return best[-1] if len({(h.struct, h.member) for h in best}) == 1 else None
+    return _one_of([hit for hit in hits if hit.weight == top])
+
+
+def _one_of(hits: Sequence[MemberHit]) -> MemberHit | None:
+    """The member all `hits` agree on; its expression only if they agree on that too."""
+    if len({(h.struct, h.member) for h in hits}) != 1:
+        return None
+    same = len({h.expression for h in hits}) == 1
+    return hits[-1] if same else replace(hits[-1], expression=None)
 
 
 def _hit(resolved: Resolved | None, fact: str, weight: int = 0) -> MemberHit | None:
@@ -314,4 +328,9 @@ def resolve(reader: Reader, function: CFunction, access: MemberAccess) -> Resolv
     if struct is None:
         return None
     member = reader.member(struct, path, function.module)
-    return Resolved(access, struct, tuple(path), member, via, direct)
+    exact = None
+    if access.index is not None and member is not None and "[" in member.type_name:
+        element = [*path[:-1], f"{path[-1]}[{access.index}]"]
+        found = reader.member(struct, element, function.module)
+        exact = found.offset if found else None
+    return Resolved(access, struct, tuple(path), member, via, direct, exact)

@@ -140,13 +140,18 @@ class Draft:
         *,
         pid: int | None = None,
         cpu: int | None = None,
+        titled: bool = True,
     ) -> StackDraft:
-        """Begin a stack with its introducing line."""
+        """Begin a stack with its introducing line, or unannounced with its first frame."""
         stack = StackDraft(
-            role, line.text.strip()[:200], self.block, pid, cpu, line.time, start=line.start
+            role, line.text.strip()[:200] if titled else "", self.block, pid, cpu, line.time, start=line.start
         )
         stack.end = line.end
         self.stacks.append(stack)
         self.stack = stack
         self.holder = None
         return stack
+
+    def unkept_stack(self, line: Line) -> StackDraft:
+        """A stack for frames that are none of the report's."""
+        return StackDraft("origin", "", Block("panic"), start=line.start, end=line.end)

@@ -128,7 +128,7 @@ _TRAPPING_PC = _any(
     r"(?:IP|NIP|pc |PC is at):? (?:[0-9]+:)?(?:<PC> +){0,2}<FUNC>",
     r"(?:IP|NIP|pc |PC is at):? (?:[0-9]+:)?(?:0x[0-9a-f]+|<PC> +\[< *\(null\)>\] +\(null\))",
     r"(?:IP|NIP|pc |PC is at):? [0-9]+: +\(null\)",
-    r"(?:epc|ERA) +: [0-9a-f]{8,16} <FUNC>",  # mips, loongarch
+    r"(?:epc|ERA) *: [0-9a-f]{8,16} <FUNC>",  # mips, loongarch
     r"Krnl PSW : [0-9a-f]{16} [0-9a-f]{16} \(<FUNC>",  # s390
 )
 _AT = _rx(r"at: (?:<PC> +)?<FUNC>")
@@ -237,6 +237,7 @@ _KFENCE = (
         "KFENCE: {what} {access} in {frame}",
         _BAD_ACCESS,
         blame=_after(_KFENCE_AT),
+        stackless=True,  # its stacks have headings of their own
     ),
     Format(
         _rx(r"BUG: KFENCE: invalid free in <FUNC>"),
@@ -250,6 +251,7 @@ _KFENCE = (
         "KFENCE: invalid {access} in {frame}",
         _BAD_ACCESS,
         blame=_after(_KFENCE_AT),
+        stackless=True,
     ),
     Format(
         _rx(r"BUG: KFENCE: memory corruption in <FUNC>"),
@@ -780,6 +782,7 @@ FAMILIES: tuple[Family, ...] = (
             r"INFO: lockdep is turned off",
             r"INFO: Stall ended before state dump start",
             r"INFO: NMI handler",
+            r"INFO: task .{1,80} blocked on an? ",
             r"INFO: recovery required on readonly filesystem",
             r"(?:handler|interrupt).*took too long",
             r"INFO: sys_.* is not present in /proc/kallsyms",
@@ -795,6 +798,12 @@ FAMILIES: tuple[Family, ...] = (
                 r"(?P<what>paging request|NULL pointer dereference|access to user memory)"
             ),
             "BUG: unable to handle kernel {what} in {frame}",
+            _BAD_ACCESS,
+            blame=_FAULT,
+        ),
+        Format(  # s390
+            _rx(r"Unable to handle kernel pointer dereference in virtual"),
+            "BUG: unable to handle kernel paging request in {frame}",
             _BAD_ACCESS,
             blame=_FAULT,
         ),

@@ -31,6 +31,7 @@ _PAIR = re.compile(r"([A-Za-z_]\w{0,8})(?: {0,4}: {0,2}| )(?:[0-9a-f]{4}:)?([0-9
 _GPR = re.compile(r"GPR(\d\d): ((?:[0-9a-f]{8,16} ?){1,8})")
 _MIPS = re.compile(r"\$ ?(\d{1,2}) {0,4}: ((?:[0-9a-f]{8,16} ?){1,4})")
 _S390_FIRST = re.compile(r"Krnl GPRS: ((?:[0-9a-f]{16} ?){1,4})")
+_STACK_WORDS = re.compile(r"\s{1,12}(?:[0-9a-f]{16} ){1,7}[0-9a-f]{16}\s*$")
 _S390_MORE = re.compile(r"\s{8,16}((?:[0-9a-f]{16} ?){4})$")
 _CODE = re.compile(r"\s{0,8}(?:Krnl )?Code: {0,4}(.{1,1000})")
 _PPC_CODE = re.compile(r"(?:<?[0-9a-f]{8}>? |XXXXXXXX ){3,7}(?:<?[0-9a-f]{8}>?|XXXXXXXX)\s*$")
@@ -51,9 +52,10 @@ def read_registers(draft: Draft, line: Line) -> bool:
         return True
     if not _LOOKS.match(text):
         if match := _S390_MORE.match(line.text):
-            _numbered(draft, match[1], "r", _next_s390(draft))
+            if "r3" in draft.block.registers and "r15" not in draft.block.registers:
+                _numbered(draft, match[1], "r", _next_s390(draft))
             return True
-        return False
+        return _STACK_WORDS.match(line.text) is not None
     if match := _GPR.match(text):
         _numbered(draft, match[2], "r", int(match[1]))
         return True

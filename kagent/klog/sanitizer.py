@@ -33,6 +33,7 @@ _FAULT_ADDRESS = re.compile(
     r"(?:address|at)|non-canonical address|user-memory-access in range|maybe for address)"
     r":? (?:0x)?(?P<addr>[0-9a-f]{8,16})"
 )
+_ARM_WHEN = re.compile(r"virtual address [0-9a-f]{8} when (?P<how>read|write|execute)")
 _ARM64_ESR = re.compile(r"\s{0,4}ESR = 0x(?P<esr>[0-9a-f]{8,16})")
 _X86_ERROR = re.compile(r"Oops: (?P<code>[0-9a-f]{4}) \[#\d")
 _ARM64_WNR = re.compile(r"\bWnR = (?P<wnr>[01])")
@@ -111,7 +112,7 @@ def _read_access(draft: Draft, text: str) -> bool:
                     draft.access.setdefault(key, value)
             return pattern is not _KASAN_OLD_ADDR
     taken = False
-    for pattern in (_FAULT_ADDRESS, _ARM64_ESR, _X86_ERROR, _ARM64_WNR):
+    for pattern in (_FAULT_ADDRESS, _ARM_WHEN, _ARM64_ESR, _X86_ERROR, _ARM64_WNR):
         if match := pattern.search(text):
             for key, value in match.groupdict().items():
                 if value is not None:
@@ -132,6 +133,7 @@ _KINDS: dict[str, Literal["read", "write", "exec", "free"]] = {
     "read": "read",
     "write": "write",
     "free": "free",
+    "execute": "exec",
     "instruction fetch": "exec",
 }
 

@@ -65,7 +65,7 @@ _KCSAN = re.compile(
 )
 _MARKERS = re.compile(
     r"\s{0,8}(?:</?(?:TASK|IRQ|NMI|SOFTIRQ|HARDIRQ|EOI|#?[A-Z]{2,4}\d?|ENTRY_TRAMPOLINE|EOE)>"
-    r"|---\[ end|-{12}\[ cut here|={20,}|Exception stack|--- interrupt|Stack:|\s{1,8}[0-9a-f]{16} [0-9a-f]{16}"
+    r"|---\[ end|-{12}\[ cut here|={20,}|Exception stack|--- interrupt|Stack:"
     r"|\.\.\.$|\(stack is not available\)|[0-9a-f]{4}: (?:[0-9a-f]{8} ){2}|invalid opcode|<EOI>|Process \S|Instruction dump:)"
 )
 _END = re.compile(r"---\[ end ")
@@ -76,7 +76,7 @@ def read_stacks(draft: Draft, line: Line) -> bool:
     text = line.text
     frames = parse_frame(line)
     if frames:
-        stack = draft.stack or draft.open_stack("call", line)
+        stack = draft.stack or draft.open_stack("call", line, titled=False)
         stack.frames.extend(frames)
         stack.end = draft.block.end = line.end
         if stack.role in ("call", "task", "cpu") and stack.block.stacks == 1:
@@ -102,6 +102,9 @@ def read_stacks(draft: Draft, line: Line) -> bool:
         return True
     if _END.match(text):
         draft.stack = None
+    elif text.startswith("Last Breaking-Event-Address"):  # s390: no part of the stack above
+        draft.stack = draft.unkept_stack(line)
+        return True
     return _MARKERS.match(text) is not None
 
 

@@ -30,8 +30,9 @@ _PREEMPTIBLE = re.compile(r"in preemptible \[\w{1,16}\] code: (?P<comm>.{1,64})/
 # WARNING: drivers/foo.c:12 at bar+0x1/0x2, CPU#0: comm/123 (6.19)
 _WARN = re.compile(r"WARNING: .{1,300}, CPU#(?P<cpu>\d{1,5}): (?P<comm>.{1,64})/(?P<pid>\d{1,10})")
 _WARN_CPU = re.compile(r"WARNING: CPU: (?P<cpu>\d{1,5}) PID: (?P<pid>\d{1,10}) at ")
+_LEAKER = re.compile(r"comm \"(?P<comm>.{1,64})\", pid (?P<pid>\d{1,10}), jiffies")
 _SEGFAULT = re.compile(
-    r"(?P<comm>[^\s\[][^\[]{0,63})\[(?P<pid>\d{1,10})\]:? (?:segfault at|trap |general prot)"
+    r"(?:traps: )?(?P<comm>[^\s\[][^\[]{0,63})\[(?P<pid>\d{1,10})\]:? (?:segfault at|trap |general prot)"
 )
 _TASK_DETAIL = re.compile(
     r"in_atomic\(\): .{1,80}, pid: (?P<pid>\d{1,10}), name: (?P<comm>.{1,64})$"
@@ -107,7 +108,7 @@ def read_tasks(draft: Draft, line: Line) -> bool:
     if "likely" in text and (match := _OWNER.search(text)):
         draft.own.owner = (match["comm"], int(match["pid"]))
         return True
-    if match := _TASK_DETAIL.search(text):
+    if match := _TASK_DETAIL.search(text) or _LEAKER.match(text):
         draft.own.comm, draft.own.pid = match["comm"], int(match["pid"])
         return True
     return _NOISE.match(text) is not None

@@ -86,22 +86,31 @@ def build_wait_graph(
 def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
     """Every edge the evidence supports; proven ones displace guesses about the same wait."""
     edges: list[Edge] = []
+    holding = [index for index, task in enumerate(tasks) if task.holds]
+    signalling = [index for index, task in enumerate(tasks) if task.signals]
     for at, task in enumerate(tasks):
-        if task.waits is None:
+        waits = task.waits
+        if waits is None:
             continue
-        found = list(_edges_of(at, task, task.waits, tasks))
+        others: Iterable[int] = holding if waits.kind == "lock" else signalling
+        if waits.handlers or task.owner:
+            others = range(len(tasks))
+        elif waits.type == "semaphore":
+            others = sorted({*holding, *signalling})
+        found = list(_edges_of(at, task, waits, tasks, others))
         firm = [edge for edge in found if not edge.ambiguous]
         found = firm or (found if len(found) == 1 else [])
         certain = [edge for edge in found if edge.certain]
-        others = [edge for edge in found if edge.owner != at or edge.certain]
-        edges += certain or others or found
+        elsewhere = [edge for edge in found if edge.owner != at]
+        edges += certain or elsewhere or found
     return edges
 
 
 def _edges_of(
-    at: int, task: TaskLocks, waits: LockUse, tasks: Sequence[TaskLocks]
+    at: int, task: TaskLocks, waits: LockUse, tasks: Sequence[TaskLocks], others: Iterable[int]
 ) -> Iterable[Edge]:
-    for other, owner in enumerate(tasks):
+    for other in others:
+        owner = tasks[other]
         if task.owner and task.owner == (owner.comm, owner.pid):
             yield Edge(at, other, waits, True, "is named by the kernel as its owner")
             continue

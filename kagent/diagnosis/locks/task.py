@@ -34,6 +34,7 @@ from kagent.symbols.model import Symbolized
 __all__ = ["analyse_task"]
 
 _MAX_LINKS = 48
+_MAX_FRAME_FACTS = 6
 _WAIT_QUEUE = Primitive("wait queue", "event")
 _OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to|__sched_text_start")
 _PSEUDO_LOCKS = re.compile(r"rcu_read_lock|rcu_lock_map|rcu_callback|fs_reclaim|mmu_notifier")
@@ -79,8 +80,10 @@ class _Task:
         holds, waits = self._printed(waits)
         holds += self._inferred_holds()
         own = own_point(self.frames, self.symbols)
-        for frame in [f for f in self.frames if not is_scaffold(f.symbol)][:12]:
-            self.ledger.append(frame_evidence(frame, self.symbols))
+        telling = [f for f in self.frames if not (is_scaffold(f.symbol) or is_helper(f.symbol))]
+        if waits or holds or task.running:
+            for frame in telling[:_MAX_FRAME_FACTS]:
+                self._cite(frame_evidence(frame, self.symbols))
         runs = [link.point.function for link in self.links]
         return TaskLocks(
             comm=task.comm,
