@@ -6,6 +6,7 @@ evidence) and answers the caller with a bounded text. All are read-only and conf
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -17,7 +18,7 @@ from kagent.agents.state import State
 from kagent.agents.toolbox import open_toolbox
 from kagent.commits.model import CrashQuery, Hit
 from kagent.errors import KagentError
-from kagent.resolution import Evidence, evidence
+from kagent.resolution import Evidence, Usage, evidence
 from kagent.settings import Settings
 from kagent.source.model import Excerpt
 from kagent.text import clip
@@ -40,13 +41,15 @@ def lookup_source(functions: list[str], runtime: Runtime) -> Command[Any]:
         functions: Function names as they stand in the call trace, at most 40.
         runtime: Injected.
     """
+    started = time.perf_counter()
     with open_toolbox(runtime.context, _release(runtime)) as box:
         if box.source is None:
-            return _answer(runtime, "No kernel source was given for this run.")
+            return _answer(runtime, started, "No kernel source was given for this run.")
         files = {
             link.function: link.file
             for item in runtime.state.get("symbolized", [])
             for link in item.chain
+            if link.file
         }
         found = box.source.lookup(functions[:_MAX_NAMES], files)
     sources = [best[0] for best in found.values() if best]
@@ -55,7 +58,7 @@ def lookup_source(functions: list[str], runtime: Runtime) -> Command[Any]:
     text = _numbered(sources, items)
     if missing:
         text += f"\n\nNot found: {', '.join(missing)}"
-    return _answer(runtime, text, functions=sources, evidence=items)
+    return _answer(runtime, started, text, functions=sources, evidence=items)
 
 
 @tool
@@ -68,15 +71,16 @@ def read_source(path: str, start: int, end: int, runtime: Runtime) -> Command[An
         end: Last line, included.
         runtime: Injected.
     """
+    started = time.perf_counter()
     with open_toolbox(runtime.context, _release(runtime)) as box:
         if box.source is None:
-            return _answer(runtime, "No kernel source was given for this run.")
+            return _answer(runtime, started, "No kernel source was given for this run.")
         try:
             excerpt = box.source.read_lines(path, start, end)
         except KagentError as error:
-            return _answer(runtime, f"Cannot read {path}: {error}")
+            return _answer(runtime, started, f"Cannot read {path}: {error}")
     item = source_evidence(excerpt)
-    return _answer(runtime, _numbered([excerpt], [item]), evidence=[item])
+    return _answer(runtime, started, _numbered([excerpt], [item]), evidence=[item])
 
 
 @tool
@@ -96,10 +100,11 @@ def search_commits(
         files: Source files involved.
         identifiers: Struct, member or lock names involved.
     """
+    started = time.perf_counter()
     settings, state = runtime.context, runtime.state
     with open_toolbox(settings, _release(runtime)) as box:
         if box.index is None:
-            return _answer(runtime, "No commit index was given for this run.")
+            return _answer(runtime, started, "No commit index was given for this run.")
         log, primary = state["kernel_log"], state["primary"]
         report = log.reports[primary]
         query = CrashQuery(
@@ -116,7 +121,9 @@ def search_commits(
         f"[{item.id}] {item.content}\nWhy it is here: {'; '.join(hit.why) or 'similar words'}"
         for item, hit in zip(items, hits, strict=True)
     ]
-    return _answer(runtime, "\n\n".join(rows) or "Nothing found.", hits=hits, evidence=items)
+    return _answer(
+        runtime, started, "\n\n".join(rows) or "Nothing found.", hits=hits, evidence=items
+    )
 
 
 TOOLS: list[BaseTool] = [lookup_source, read_source, search_commits]
@@ -149,9 +156,10 @@ def _numbered(excerpts: list[Any], items: list[Evidence]) -> str:
     return "\n\n".join(rows) or "Nothing found."
 
 
-def _answer(runtime: Runtime, text: str, **update: Any) -> Command[Any]:
+def _answer(runtime: Runtime, started: float, text: str, **update: Any) -> Command[Any]:
     body, cut = clip(text, _MAX_ANSWER)
     if cut:
         body += "\n[truncated]"
     message = ToolMessage(body, tool_call_id=runtime.tool_call_id or "")
-    return Command(update={"scratch": [message], **update})
+    spent = Usage(seconds={"tools": round(time.perf_counter() - started, 4)})
+    return Command(update={"scratch": [message], "usage": spent, **update})

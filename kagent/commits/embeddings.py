@@ -85,10 +85,9 @@ class CorpusEmbedder:
 class LangChainEmbedder:
     """Any LangChain ``Embeddings``; its vectors are brought to unit length."""
 
-    chunk_size = 2000
-
-    def __init__(self, embeddings: Embeddings, id: str) -> None:
+    def __init__(self, embeddings: Embeddings, id: str, chunk_size: int = 2000) -> None:
         self.id = id
+        self.chunk_size = chunk_size
         self._embeddings = embeddings
 
     def learn(self, texts: Iterable[str]) -> None:
@@ -143,7 +142,8 @@ def make_embedder(embedding: str | Embeddings) -> Embedder:
     if embedding == "corpus":
         return CorpusEmbedder()
     if kind == "huggingface" and model:
-        return LangChainEmbedder(_huggingface(model), embedding)
+        # Sentence transformers commonly read 256 word pieces and drop the rest.
+        return LangChainEmbedder(_huggingface(model), embedding, chunk_size=1000)
     if kind == "openai" and model:
         return LangChainEmbedder(_openai(model), embedding)
     if kind == "object":

@@ -259,7 +259,7 @@ class CommitIndex:
 
 def _check_target(out: Path) -> None:
     """Refuse to replace what is not an index."""
-    if out.is_dir() and not out.is_symlink():
+    if out.is_dir():
         if any(out.iterdir()) and not (out / MANIFEST).exists():
             raise InputError(
                 f"{out} is not empty and not a commit index", hint="give a new directory"

@@ -44,6 +44,7 @@ _HEADLINE = re.compile(
     r"unable to handle|Oops|divide error|stack segment|Internal error|memory leak"
 )
 _MAX_HEADLINES = 3
+_NAME = re.compile(r"[A-Za-z_]\w{2,79}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +106,20 @@ def prepare(query: CrashQuery) -> Terms:
     frames = _telling(query.functions or (trace.functions if trace else ()))
     files = _telling_files(query.files or (trace.files if trace else ()))
     release = query.release or (trace.release if trace else None)
-    named = _telling(named_symbols(f"{query.title}\n{prose}"))
+    title = query.title[:_PROSE]
+    named = _telling(named_symbols(f"{title}\n{prose}"))
+    identifiers = _names(query.identifiers)
     functions = _by_depth(frames)
     for name in named:
         functions.setdefault(name, 0.5 if frames else 1.0)
     released = release_date(release) if release else None
-    said = "\n".join(part for part in (query.title, prose) if part.strip())
+    said = "\n".join(part for part in (title, prose) if part.strip())
     return Terms(
         frames=frames,
         functions=functions,
         files={path: _DEPTH**depth for depth, path in enumerate(files)},
-        identifiers=dict.fromkeys(query.identifiers[:MAX_FUNCTIONS], 1.0),
-        words=tuple(dict.fromkeys(words(" ".join((said, *frames[:8], *query.identifiers[:16])))))[
+        identifiers=dict.fromkeys(identifiers, 1.0),
+        words=tuple(dict.fromkeys(words(" ".join((said, *frames[:8], *identifiers[:16])))))[
             :MAX_WORDS
         ],
         text="\n".join(part for part in (said, " ".join(frames[:8])) if part),
@@ -124,6 +127,12 @@ def prepare(query: CrashQuery) -> Terms:
         day=(released[0].toordinal() - _EPOCH) if released else None,
         development=released[1] if released else False,
     )
+
+
+def _names(identifiers: Iterable[str]) -> tuple[str, ...]:
+    """``&sb->s_type->i_mutex_key#9`` and ``fan_curve.points`` name more than one thing."""
+    found = (name for text in identifiers for name in _NAME.findall(text[:200]))
+    return tuple(dict.fromkeys(found))[:MAX_FUNCTIONS]
 
 
 def _telling_files(paths: Iterable[str]) -> tuple[str, ...]:

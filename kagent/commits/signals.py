@@ -28,7 +28,8 @@ _PER_SOURCE = 250
 """Candidates each kind of evidence may bring."""
 _TOO_COMMON = 0.08
 """Words in more than this share of the commits are not searched for."""
-
+_COMMON_NAME = 2000
+"""Names under which more commits stand (and more than a hundredth) are not looked at."""
 _MAX_MATCHES = 60_000
 """Word occurrences BM25 may have to weigh; the most frequent words go first."""
 
@@ -73,7 +74,7 @@ def _lookup(
     total = math.log(store.manifest.commits + 1) or 1.0
     for term, weight in terms.items():
         ids = store.postings(kind, term)
-        if len(ids) == 0 or (len(ids) > 2000 and len(ids) > store.manifest.commits // 100):
+        if not 0 < len(ids) <= max(_COMMON_NAME, store.manifest.commits // 100):
             continue
         strength = weight * (1 - math.log(len(ids)) / total)
         for id in ids.tolist():
@@ -103,6 +104,7 @@ def signals(terms: Terms, evidence: Evidence, rows: Sequence[Row]) -> dict[str, 
         matches = getattr(evidence, name)
         best = [max(matches.get(row.id, {}).values(), default=0.0) for row in rows]
         out[name] = np.array(best)
+    out["members"] = np.array([_members(terms, evidence, row.id) for row in rows])
     out["subject"] = np.array([_subject(terms, row) for row in rows])
     out["words"] = np.array([evidence.words.get(row.id, 0.0) for row in rows])
     out["meaning"] = np.array([evidence.meaning.get(row.id, 0.0) for row in rows])
@@ -112,6 +114,11 @@ def signals(terms: Terms, evidence: Evidence, rows: Sequence[Row]) -> dict[str, 
     out["broad"] = np.log1p(np.array([row.breadth for row in rows], dtype=np.float64))
     out |= _timing(terms, rows)
     return out
+
+
+def _members(terms: Terms, evidence: Evidence, id: int) -> float:
+    called = evidence.called.get(id, {})
+    return max((called[name] for name in terms.identifiers if name in called), default=0.0)
 
 
 def _subject(terms: Terms, row: Row) -> float:

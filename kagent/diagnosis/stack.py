@@ -20,6 +20,7 @@ __all__ = [
     "own_point",
     "points",
     "reliable",
+    "site_of",
 ]
 
 Symbols: TypeAlias = Mapping[Frame, Symbolized]
@@ -82,6 +83,11 @@ def frames_of(log: KernelLog, tasks: Iterable[TaskState] = ()) -> list[Frame]:
         found.update(dict.fromkeys(frames))
         found.update(dict.fromkeys(ref.at for ref in task.held if ref.at))
     return list(found)
+
+
+def site_of(frame: Frame) -> str:
+    """A place in the code, as the log names it: ``symbol+0xoffset``."""
+    return f"{frame.symbol}+{frame.offset:#x}" if frame.offset is not None else frame.symbol
 
 
 def log_origin(span: tuple[int, int]) -> str:

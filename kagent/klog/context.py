@@ -26,7 +26,11 @@ _CPU_SHORT = re.compile(
     r"CPU: (?P<cpu>\d{1,5}) (?:UID: \d{1,10} )?PID: (?P<pid>\d{1,10}) Comm: (?P<comm>\S{1,64})"
 )
 _CPU_OLD_ARM = re.compile(
-    r"CPU: (?P<cpu>\d{1,5}) {1,8}" + _TAINT + r" {1,8}\(" + _RELEASE + r" (?P<build>#[^)]{0,120})\)$"
+    r"CPU: (?P<cpu>\d{1,5}) {1,8}"
+    + _TAINT
+    + r" {1,8}\("
+    + _RELEASE
+    + r" (?P<build>#[^)]{0,120})\)$"
 )
 _PID = re.compile(
     r"Pid: (?P<pid>\d{1,10}), comm: (?P<comm>.{1,64}?) "
@@ -37,9 +41,7 @@ _PID = re.compile(
 )
 _CPU_LINES = (_CPU, _PID, _CPU_OLD_ARM, _CPU_SHORT)
 # Hung tasks and RCU stalls: taint first. lockdep's banner: release first.
-_TAINTED = re.compile(
-    _TAINT + r" {1,8}" + _RELEASE + r"(?: {1,4}(?P<build>.{0,200}))?\s*$"
-)
+_TAINTED = re.compile(_TAINT + r" {1,8}" + _RELEASE + r"(?: {1,4}(?P<build>.{0,200}))?\s*$")
 _BANNER = re.compile(
     _RELEASE + r" (?P<build>#.{1,120}?) (?:Not tainted|Tainted: (?P<taint>[A-Z ]{1,60}))\s*$"
 )

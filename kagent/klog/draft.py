@@ -144,7 +144,13 @@ class Draft:
     ) -> StackDraft:
         """Begin a stack with its introducing line, or unannounced with its first frame."""
         stack = StackDraft(
-            role, line.text.strip()[:200] if titled else "", self.block, pid, cpu, line.time, start=line.start
+            role,
+            line.text.strip()[:200] if titled else "",
+            self.block,
+            pid,
+            cpu,
+            line.time,
+            start=line.start,
         )
         stack.end = line.end
         self.stacks.append(stack)

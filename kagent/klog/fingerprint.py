@@ -25,8 +25,11 @@ def _name(frame: Frame) -> str:
     return strip_syscall(_SUFFIX.sub("", frame.symbol))
 
 
-def fingerprint(kind: str, pc: Frame | None, frames: Sequence[Frame]) -> str:
-    """16 hex digits over the kind and the first significant functions of the stack."""
+def fingerprint(kind: str, title: str, pc: Frame | None, frames: Sequence[Frame]) -> str:
+    """16 hex digits over the kind and the first significant functions of the stack.
+
+    Where there is no stack the title stands for it.
+    """
     stack = [f for f in (*((pc,) if pc else ()), *frames) if f.reliable and f.offset is not None]
     skip = blameless()
     names: list[str] = []
@@ -38,5 +41,5 @@ def fingerprint(kind: str, pc: Frame | None, frames: Sequence[Frame]) -> str:
             continue
         if name not in names[-1:]:
             names.append(name)
-    text = "\n".join([kind, *names[:_DEPTH]])
+    text = "\n".join([kind, *(names[:_DEPTH] or [title])])
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -49,7 +49,8 @@ _LAST_HELD = re.compile(r"(?P<n>\d{1,3}) locks? held by (?P<comm>.{1,64}?)/(?P<p
 _CHAIN = re.compile(r"-> #(?P<index>\d{1,4}) \(")
 _WANTS = re.compile(
     r"(?P<comm>.{1,64})/(?P<pid>\d{1,10})(?: \[HC.{1,80}\])? "
-    r"(?:is trying to (?:acquire(?: lock)?|lock|release lock \((?P<lock>.{1,200})\) at|contend lock "
+    r"(?:is trying to (?:acquire(?: lock)?|lock|release lock \((?P<lock>.{1,200})\) at"
+    r"|contend lock "
     r"\((?P<lock2>.{1,200})\) at)|just changed the state of lock|takes|is freeing memory|is exiting"
     r"|is leaving the kernel)"
 )

@@ -95,9 +95,11 @@ _CONTINUES: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
     (re.compile(r"Unhandled fault: alignment"), re.compile(r"Alignment trap:")),
 )
 _ECHO = re.compile(
-    r"Kernel panic - not syncing: (?:.{0,80}?Fatal exception|(?:kernel: )?panic_on_|hung_task:|softlockup"
+    r"Kernel panic - not syncing: (?:.{0,80}?Fatal exception|(?:kernel: )?panic_on_|hung_task:"
+    r"|softlockup"
     r"|RCU Stall|Attempted to kill|Aiee|Oops|[Hh]ard ?(?:LOCKUP|lockup)|[A-Z]{4,6}: panic_on_|kasan"
-    r"|BUG!|Machine halted|Unrecoverable|scheduling while|workqueue lockup|UBSAN|KASAN|KFENCE|kmsan|KCSAN)"
+    r"|BUG!|Machine halted|Unrecoverable|scheduling while|workqueue lockup|UBSAN|KASAN|KFENCE"
+    r"|kmsan|KCSAN)"
 )
 _NEAR = 120
 _LOOK_BACK = 60

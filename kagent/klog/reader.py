@@ -37,7 +37,8 @@ _DIED = re.compile(r"\[#\d{1,4}\]|---\[ end trace|Internal error: ")
 
 # Printed just before a report by whoever found the fault, without "cut here".
 _FOREWORD = re.compile(
-    r"list_(?:add|del) |usercopy: |refcount_t|detected buffer overflow|\S{1,64}: detected field-span"
+    r"list_(?:add|del) |usercopy: |refcount_t|detected buffer overflow"
+    r"|\S{1,64}: detected field-span"
     r"|kmemleak: \d{1,9} new suspected|kernel tried to execute|page dumped because|skbuff: skb_"
     r"|XFS: Assertion failed|assertion failed|[\w-]{1,32}: Assertion|slab error in|cache_from_obj"
     r"|unchecked MSR|VM_BUG_ON|Missing ENDBR|traps: Missing|sysrq: Trigger a crash|kobject: "
@@ -157,6 +158,6 @@ def freeze(draft: Draft, title: Title) -> Report:
         corrupted_reason=title.corrupted,
         panicked=draft.panicked,
         kernel_bug=title.kernel_bug and not (pc and pc.symbol == "sysrq_handle_crash"),
-        fingerprint=fingerprint(kind, pc, call),
+        fingerprint=fingerprint(kind, title.text, pc, call or next((t.frames for t in traces), ())),
         message="\n".join(draft.messages),
     )

@@ -156,7 +156,7 @@ def _cause(kept: Sequence[_Kept], index: int) -> int | None:
         return None
     for earlier in range(max(index - _LOOK_BACK, 0), index):
         cause = kept[earlier]
-        if cause.boot == effect.boot and cause.report.kernel_bug:
-            if any(rule(cause, effect) for rule in _RULES):
-                return earlier
+        candidate = cause.boot == effect.boot and cause.report.kernel_bug
+        if candidate and any(rule(cause, effect) for rule in _RULES):
+            return earlier
     return None

@@ -39,7 +39,7 @@ _BASIC = {
 }
 
 
-class _Unreadable(ValueError):
+class _UnreadableError(ValueError):
     """Not a name of the v0 mangling, or one that nests too deeply."""
 
 
@@ -59,7 +59,7 @@ class _Reader:
         self.steps += 1
         char = self.peek()
         if not char or self.steps > 4 * _MAX_NAME:
-            raise _Unreadable
+            raise _UnreadableError
         self.at += 1
         return char
 
@@ -76,7 +76,7 @@ class _Reader:
         while (char := self.take()) != "_":
             digit = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ".find(char)
             if digit < 0:
-                raise _Unreadable
+                raise _UnreadableError
             value = value * 62 + digit
         return value + 1
 
@@ -87,13 +87,13 @@ class _Reader:
         self.accept("u")
         match = _LENGTH.match(self.text, self.at)
         if match is None:
-            raise _Unreadable
+            raise _UnreadableError
         self.at = match.end()
         self.accept("_")
         length = int(match[0])
         name = self.text[self.at : self.at + length]
         if len(name) < length:
-            raise _Unreadable
+            raise _UnreadableError
         self.at += length
         return name
 
@@ -101,7 +101,7 @@ class _Reader:
         """A back reference: read again what stands earlier in the name."""
         target, here = self.base62(), self.at
         if target >= here:
-            raise _Unreadable
+            raise _UnreadableError
         self.at = target
         result = self.path() if what == "path" else self.type()
         self.at = here
@@ -110,11 +110,11 @@ class _Reader:
     def path(self) -> str:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise _Unreadable
+            raise _UnreadableError
         result = self._path(self.take())
         self.depth -= 1
         if len(result) > _MAX_NAME:
-            raise _Unreadable
+            raise _UnreadableError
         return result
 
     def _path(self, tag: str) -> str:
@@ -141,7 +141,7 @@ class _Reader:
             return f"{self.path()}::<{', '.join(self._list(self.generic))}>"
         if tag == "B":
             return self.back("path")
-        raise _Unreadable
+        raise _UnreadableError
 
     def _list(self, item: Callable[[], str]) -> list[str]:
         items: list[str] = []
@@ -173,7 +173,7 @@ class _Reader:
     def type(self) -> str:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise _Unreadable
+            raise _UnreadableError
         result = self._type()
         self.depth -= 1
         return result
@@ -211,7 +211,7 @@ def demangle(name: str) -> str:
     if name.startswith("_R") and len(name) <= _MAX_NAME:
         try:
             return _Reader(name[2:]).path()
-        except _Unreadable:
+        except _UnreadableError:
             return name
     if name.startswith("_Z"):
         return _legacy(name)

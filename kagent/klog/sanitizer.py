@@ -12,7 +12,8 @@ from kagent.klog.model import Access, MemoryObject
 __all__ = ["freeze_access", "freeze_memory", "read_access"]
 
 _KASAN_ACCESS = re.compile(
-    r"(?P<kind>Read|Write|Free) (?:of size (?P<size>\d{1,9}) )?(?:at|of) addr (?P<addr>[0-9a-f]{1,16})"
+    r"(?P<kind>Read|Write|Free) (?:of size (?P<size>\d{1,9}) )?(?:at"
+    r"|of) addr (?P<addr>[0-9a-f]{1,16})"
     r"(?: by task (?P<comm>.{1,64})/(?P<pid>\d{1,10}))?"
 )
 _KASAN_OLD = re.compile(
@@ -55,6 +56,7 @@ _WHERE = re.compile(
 _WHERE_OBJECT = re.compile(
     r"\s{0,2}(?:allocated |freed )?(?P<size>\d{1,10})-byte region \[(?P<lo>[0-9a-f]{4,16}), "
 )
+_KFENCE_WHERE = re.compile(r"\((?P<n>\d{1,9})B (?P<side>right|left) of kfence-#")
 _KFENCE_OBJECT = re.compile(
     r"kfence-#\d{1,6}: 0x(?P<addr>[0-9a-f]{4,16})-0x[0-9a-f]{4,16}, size=(?P<size>\d{1,8}), "
     r"cache=(?P<cache>\S{1,64})"
@@ -67,11 +69,13 @@ _LEAKED = re.compile(
 )
 _STORY = re.compile(
     r"The buggy address|\s{0,2}which belongs to|\s{0,2}(?:allocated |freed )?\d{1,10}-byte region"
-    r"|This frame has \d|\s\[[\d, ]{1,40}\)? '|The buggy address appears to|belongs to (?:stack|variable"
+    r"|This frame has \d|\s\[[\d, ]{1,40}\)? '|The buggy address appears to|belongs to (?:stack"
+    r"|variable"
     r"|the variable|the page|a vmap|the physical)|and is located at offset"
 )
 _DUMP = re.compile(
-    r"Memory state around|[> ]?\s{0,2}[0-9a-f]{8,16}: (?:[0-9a-f]{2} ){8}|\s{3,90}\^|page:|head:|raw:|flags:"
+    r"Memory state around|[> ]?\s{0,2}[0-9a-f]{8,16}: (?:[0-9a-f]{2} ){8}|\s{3,90}\^|page:|head:"
+    r"|raw:|flags:"
     r"|page dumped because|page_owner|page last|page has been|page_type|={20,}|-{20,}|anon flags"
     r"|Bytes? \d|Local variable|Uninit was|Reported by Kernel Concurrency|value changed:"
     r"|\s{2}(?:comm \"|hex dump)|\s{2,8}(?:[0-9a-f]{2} ){4}|kmemleak:|mapping:|aops:|order:|memcg:"
@@ -84,6 +88,8 @@ def read_access(draft: Draft, line: Line) -> bool:
     if _read_access(draft, text):
         if text.startswith("KASAN: "):
             draft.say(text)
+        elif "kfence-#" in text:
+            _read_object(draft, text)
         return True
     if draft.telling and text.startswith("  ") and "+0x" not in text and len(draft.story) < 12:
         _read_object(draft, text)
@@ -122,7 +128,16 @@ def _read_access(draft: Draft, text: str) -> bool:
 
 
 def _read_object(draft: Draft, text: str) -> None:
-    for pattern in (_OBJECT, _CACHE, _WHERE, _WHERE_OBJECT, _KFENCE_OBJECT, _SLUB_OLD, _LEAKED):
+    for pattern in (
+        _OBJECT,
+        _CACHE,
+        _WHERE,
+        _WHERE_OBJECT,
+        _KFENCE_WHERE,
+        _KFENCE_OBJECT,
+        _SLUB_OLD,
+        _LEAKED,
+    ):
         if match := pattern.search(text):
             for key, value in match.groupdict().items():
                 if value is not None:
@@ -184,9 +199,9 @@ def freeze_memory(draft: Draft) -> MemoryObject | None:
     size = int(facts["size"]) if "size" in facts else None
     if "n" in facts:
         offset = int(facts["n"])
-        if facts["side"] == "to the left":
+        if facts["side"].endswith("left"):
             offset = -offset
-        elif facts["side"] == "to the right" and size is not None:
+        elif facts["side"].endswith("right") and size is not None:
             offset += size
     return MemoryObject(
         address=int(facts["addr"], 16) if "addr" in facts else None,

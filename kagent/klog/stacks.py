@@ -28,13 +28,15 @@ _HISTORY: tuple[tuple[TraceRole, re.Pattern[str]], ...] = (
     (
         "alloc",
         re.compile(
-            r"page last allocated via.{0,400}? pid (?P<pid>\d{1,10})|page last allocated via|page allocated via"
+            r"page last allocated via.{0,400}? pid (?P<pid>\d{1,10})|page last allocated via"
+            r"|page allocated via"
         ),
     ),
     (
         "free",
         re.compile(
-            r"page last free (?:pid (?P<pid>\d{1,10}) .{0,100})?stack trace:|page last free pid (?P<pid2>\d{1,10})"
+            r"page last free (?:pid (?P<pid>\d{1,10}) .{0,100})?stack trace:"
+            r"|page last free pid (?P<pid2>\d{1,10})"
         ),
     ),
     (
@@ -44,7 +46,8 @@ _HISTORY: tuple[tuple[TraceRole, re.Pattern[str]], ...] = (
     (
         "origin",
         re.compile(
-            r"(?:Uninit was created at|Local variable .{1,200}created at|Local variable .{1,200}):?$"
+            r"(?:Uninit was created at|Local variable .{1,200}created at"
+            r"|Local variable .{1,200}):?$"
         ),
     ),
     ("store", re.compile(r"Uninit was stored to memory at:")),
@@ -52,21 +55,26 @@ _HISTORY: tuple[tuple[TraceRole, re.Pattern[str]], ...] = (
     (
         "lock",
         re.compile(
-            r"\s{0,12}(?:\{[\w-]{1,40}\} state was registered at:|IN-[\w-]{4,20} at:|(?:HARD|SOFT)IRQ-ON-[RW] at:"
-            r"|INITIAL (?:READ )?USE at:|\.\.\. (?:which became .{1,80} at|acquired at):|the first lock's"
+            r"\s{0,12}(?:\{[\w-]{1,40}\} state was registered at:|IN-[\w-]{4,20} at:|(?:HARD"
+            r"|SOFT)IRQ-ON-[RW] at:"
+            r"|INITIAL (?:READ )?USE at:|\.\.\. (?:which became .{1,80} at|acquired at):"
+            r"|the first lock's"
             r"|\.\.\. which became)"
         ),
     ),
 )
 _KCSAN = re.compile(
-    r"(?:race at unknown origin, with )?(?:assert no accesses|assert no writes|read|write|read-write)"
-    r"(?: \(marked(?:, reordered)?\)| \(reordered\)|-noinstr)? to 0x[0-9a-f]{4,16} of \d{1,8} bytes by "
+    r"(?:race at unknown origin, with )?(?:assert no accesses|assert no writes|read|write"
+    r"|read-write)"
+    r"(?: \(marked(?:, reordered)?\)| \(reordered\)"
+    r"|-noinstr)? to 0x[0-9a-f]{4,16} of \d{1,8} bytes by "
     r"(?:task (?P<pid>\d{1,10})|interrupt) on cpu (?P<cpu>\d{1,5})"
 )
 _MARKERS = re.compile(
     r"\s{0,8}(?:</?(?:TASK|IRQ|NMI|SOFTIRQ|HARDIRQ|EOI|#?[A-Z]{2,4}\d?|ENTRY_TRAMPOLINE|EOE)>"
     r"|---\[ end|-{12}\[ cut here|={20,}|Exception stack|--- interrupt|Stack:"
-    r"|\.\.\.$|\(stack is not available\)|[0-9a-f]{4}: (?:[0-9a-f]{8} ){2}|invalid opcode|<EOI>|Process \S|Instruction dump:)"
+    r"|\.\.\.$|\(stack is not available\)|[0-9a-f]{4}: (?:[0-9a-f]{8} ){2}|invalid opcode|<EOI>"
+    r"|Process \S|Instruction dump:)"
 )
 _END = re.compile(r"---\[ end ")
 

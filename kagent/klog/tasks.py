@@ -22,7 +22,8 @@ _OWNER = re.compile(
     r"(?:owned|held) by (?:task )?(?P<comm>.{1,64}):(?P<pid>\d{1,10})"
 )
 _LOCKUP = re.compile(
-    r"BUG: soft lockup - CPU#(?P<cpu>\d{1,5}) stuck for (?P<secs>\d{1,9})s! \[(?P<comm>.{1,64}):(?P<pid>\d{1,10})\]"
+    r"BUG: soft lockup - CPU#(?P<cpu>\d{1,5}) stuck for (?P<secs>\d{1,9})s!"
+    r" \[(?P<comm>.{1,64}):(?P<pid>\d{1,10})\]"
 )
 _HARD = re.compile(r"hard LOCKUP on cpu (?P<cpu>\d{1,5})")
 _SLEEPING = re.compile(r"scheduling while atomic: (?P<comm>.{1,64})/(?P<pid>\d{1,10})/0x")
@@ -32,7 +33,8 @@ _WARN = re.compile(r"WARNING: .{1,300}, CPU#(?P<cpu>\d{1,5}): (?P<comm>.{1,64})/
 _WARN_CPU = re.compile(r"WARNING: CPU: (?P<cpu>\d{1,5}) PID: (?P<pid>\d{1,10}) at ")
 _LEAKER = re.compile(r"comm \"(?P<comm>.{1,64})\", pid (?P<pid>\d{1,10}), jiffies")
 _SEGFAULT = re.compile(
-    r"(?:traps: )?(?P<comm>[^\s\[][^\[]{0,63})\[(?P<pid>\d{1,10})\]:? (?:segfault at|trap |general prot)"
+    r"(?:traps: )?(?P<comm>[^\s\[][^\[]{0,63})\[(?P<pid>\d{1,10})\]:? (?:segfault at|trap "
+    r"|general prot)"
 )
 _TASK_DETAIL = re.compile(
     r"in_atomic\(\): .{1,80}, pid: (?P<pid>\d{1,10}), name: (?P<comm>.{1,64})$"
@@ -40,19 +42,24 @@ _TASK_DETAIL = re.compile(
 
 # kernel/sched/core.c, sched_show_task(): named fields since 5.14, columns before.
 _SHOW = re.compile(
-    r"task:(?P<comm>.{1,64}?) {1,20}state:(?P<state>\S) {1,8}stack: {0,8}\d{1,8} {1,8}pid: {0,8}(?P<pid>\d{1,10}) "
+    r"task:(?P<comm>.{1,64}?) {1,20}state:(?P<state>\S) {1,8}stack: {0,8}\d{1,8} {1,8}pid:"
+    r" {0,8}(?P<pid>\d{1,10}) "
 )
 _SHOW_OLD = re.compile(
-    r"(?P<comm>\S.{0,63}?) {1,20}(?P<state>[RSDTtXZPIKW?]) (?:[0-9a-f]{16}|[0-9a-f]{8}|running task|\(NOTLB\))?"
+    r"(?P<comm>\S.{0,63}?) {1,20}(?P<state>[RSDTtXZPIKW?]) (?:[0-9a-f]{16}|[0-9a-f]{8}"
+    r"|running task|\(NOTLB\))?"
     r" {1,20}(?P<stack>\d{1,8}) {1,8}(?P<pid>\d{1,10}) {1,8}\d{1,10} 0x[0-9a-f]{8}$"
 )
 _NMI = re.compile(r"NMI backtrace for cpu (?P<cpu>\d{1,5})(?P<idle> skipped: idling)?")
 _DUMP_CPU = re.compile(r"Task dump for CPU (?P<cpu>\d{1,5}):")
 _NOISE = re.compile(
     r"(?:Workqueue|Sending NMI from CPU|rcu: |\s{0,4}\(t=\d|\s{0,4}\(detected by|sending NMI to"
-    r"|\s{1,4}\d{1,4}-[.?!OoNHID]{1,8}: \(|Showing busy workqueues|workqueue |pool \d|\s{2}pwq |\s{4}(?:in-flight|pending|inactive)"
-    r"|Unless you get another|RCU grace-period kthread|rcu_\w{1,16} kthread|\s{1,8}(?:Not tainted|Tainted)"
-    r"|sysrq: Show|sysrq: SysRq|SysRq : Show|\s{2}task {5,}PC stack|Sched Debug Version|blocking rcu_node)"
+    r"|\s{1,4}\d{1,4}-[.?!OoNHID]{1,8}: \(|Showing busy workqueues|workqueue |pool \d|\s{2}pwq "
+    r"|\s{4}(?:in-flight|pending|inactive)"
+    r"|Unless you get another|RCU grace-period kthread|rcu_\w{1,16} kthread|\s{1,8}(?:Not tainted"
+    r"|Tainted)"
+    r"|sysrq: Show|sysrq: SysRq|SysRq : Show|\s{2}task {5,}PC stack|Sched Debug Version"
+    r"|blocking rcu_node)"
 )
 
 
@@ -99,8 +106,9 @@ def read_tasks(draft: Draft, line: Line) -> bool:
         return True
     if "NMI backtrace for" in text and (match := _NMI.search(text)):
         if match["idle"] is None:
-            source = "rcu-stall" if draft.own.source == "rcu-stall" else "lockup"
-            block = Block("cpu", cpu=int(match["cpu"]), running=True, source=source)
+            block = Block("cpu", cpu=int(match["cpu"]), running=True, source="lockup")
+            if draft.own.source == "rcu-stall":
+                block.source = "rcu-stall"
             draft.open_block(block, line)
         return True
     if match := _DUMP_CPU.search(text):
@@ -122,7 +130,7 @@ def _open_task(draft: Draft, line: Line, match: re.Match[str]) -> None:
         draft.block = own
         draft.stack = None
         return
-    source = own.source if own.source in ("hung-task", "rcu-stall", "lockup") else "sysrq"
+    source = "sysrq" if own.source == "oops" else own.source
     draft.open_block(Block("task", comm, pid, state=state, source=source), line)
 
 

@@ -109,17 +109,16 @@ def _walk(
                 names = []
             in_stacks = True
         after = steps[step + 1] if now is STACK and step + 1 < len(steps) else None
-        barrier = None
-        if isinstance(now, Before):
-            now, barrier = now.pattern, now.barrier
+        wanted = now.pattern if isinstance(now, Before) else now
+        barrier = now.barrier if isinstance(now, Before) else None
         while at < len(lines):
             text = lines[at]
             at += 1
             if _INJECTED.match(text):  # a FAULT_INJECTION stack got mixed in
                 clean = False
                 break
-            if isinstance(now, re.Pattern):
-                if match := now.search(text):
+            if isinstance(wanted, re.Pattern):
+                if match := wanted.search(text):
                     add(match.groups())
                     break
                 if barrier is not None and barrier.search(text):

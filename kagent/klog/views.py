@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kagent.klog.lines import CONSOLE, Line
+from kagent.klog.lines import Line
 from kagent.klog.scan import Candidate, Region
 
 __all__ = ["View", "view_of"]
@@ -20,7 +20,8 @@ _CONTINUES = re.compile(
 )
 # Not reports, yet they print a stack: what follows may belong to them.
 _FOREIGN_STACK = re.compile(
-    r"vmalloc: allocation failure:|FAULT_INJECTION: forcing a failure|FAULT_FLAG_ALLOW_RETRY missing"
+    r"vmalloc: allocation failure:|FAULT_INJECTION: forcing a failure"
+    r"|FAULT_FLAG_ALLOW_RETRY missing"
 )
 _GUESSED = re.compile(r"(?:\[<[0-9a-f]+>\])? \? ")
 _ALL_CPUS = "Sending NMI from CPU"
@@ -50,40 +51,40 @@ def view_of(region: Region, candidate: Candidate) -> View:
     lines = region.lines
     header = lines[candidate.index]
     own = header.caller is not None
-    headers = region.announced
     enough = 16 if "BUG: KMSAN:" in header.text else 22
-    whole: list[str] = []
+    whole = [header.text]
     limit: int | None = None
     all_cpus = muted = False
     seen = 0
-    for index in range(candidate.index, min(candidate.index + MAX_LINES, len(lines))):
+    for index in range(candidate.index + 1, min(candidate.index + MAX_LINES, len(lines))):
         line = lines[index]
         text = line.text
-        first = index == candidate.index
-        if not first:
-            if index in headers:
-                seen += 1
-                if seen > _MAX_HEADERS:
-                    break
-                if limit is None and not own and not _CONTINUES.search(text):
-                    if not _is_replayed(lines, index):
-                        limit = len(whole)
-            elif limit is None and not own and _FOREIGN_STACK.search(text):
-                limit = len(whole)
-            if line.context != header.context and not (all_cpus and line.context[:1] == "C"):
-                continue
-            if line.context and "<EOI>" not in text:
-                if _GUESSED.search(text) or text.endswith("(unreliable)"):
-                    continue
-        skip = muted
-        if _TAINT_NOTE in text:
-            skip = True
-        elif _ALL_CPUS in text:
-            all_cpus = True
-        elif len(whole) + 1 > enough and _ECHO.search(text):
-            # The stack of panic_on_warn, or lockdep's complaint about the oops itself.
-            muted = skip = True
-        if skip and not first:
+        seen += index in region.announced
+        if seen > _MAX_HEADERS:
+            break
+        if limit is None and not own and _another_begins(region, index):
+            limit = len(whole)
+        if line.context != header.context and not (all_cpus and line.context[:1] == "C"):
             continue
-        whole.append(text)
+        if line.context and _is_guess(text):
+            continue
+        all_cpus = all_cpus or _ALL_CPUS in text
+        # The stack of panic_on_warn, or lockdep's complaint about the oops itself.
+        muted = muted or (len(whole) >= enough and _ECHO.search(text) is not None)
+        if not muted and _TAINT_NOTE not in text:
+            whole.append(text)
     return View(whole[:limit] if limit is not None else whole, whole)
+
+
+def _another_begins(region: Region, index: int) -> bool:
+    text = region.lines[index].text
+    if index not in region.announced:
+        return _FOREIGN_STACK.search(text) is not None
+    return _CONTINUES.search(text) is None and not _is_replayed(region.lines, index)
+
+
+def _is_guess(text: str) -> bool:
+    """Whether a frame was found on the stack, not by unwinding it."""
+    if "<EOI>" in text:
+        return False
+    return text.endswith("(unreliable)") or _GUESSED.search(text) is not None

@@ -23,12 +23,20 @@ class SourceUnion:
     def lookup(
         self, names: Sequence[str], files: Mapping[str, str] | None = None
     ) -> dict[str, list[FunctionSource]]:
-        """Definitions of all `names`; what an earlier tree has is not sought in later ones."""
+        """Definitions of all `names`; what an earlier tree has is not sought in later ones.
+
+        `files` says which file debug info names for a function. Such a function is looked for in
+        the tree that has the file, and nowhere if none has: a namesake would be another function.
+        """
+        known = {name: file for name, file in (files or {}).items() if name in names}
+        missing = [name for name in names if name not in known]
         found: dict[str, list[FunctionSource]] = {}
         for tree in self._trees:
-            missing = [name for name in names if not found.get(name)]
-            if missing:
-                found |= tree.lookup(missing, files)
+            here = {name: file for name, file in known.items() if tree.resolve(file) is not None}
+            known = {name: file for name, file in known.items() if name not in here}
+            if here or missing:
+                found |= tree.lookup([*here, *missing], here)
+            missing = [name for name in missing if not found.get(name)]
         return found
 
     def resolve(self, path: str) -> str | None:

@@ -122,7 +122,11 @@ def crashlab_checks(path: Path) -> Iterator[Check]:
     if beginnings and got:
         yield "kind", beginnings, beginnings if got.title.startswith(beginnings) else got.title
     yield "corrupted", False, got and got.corrupted
-    yield "kernel bug", truth["kind"] not in ("user-segfault", "sysrq-crash"), got and got.kernel_bug
+    yield (
+        "kernel bug",
+        truth["kind"] not in ("user-segfault", "sysrq-crash"),
+        got and got.kernel_bug,
+    )
     if got:
         yield from _span_checks(truth, got, path)
         yield from _fault_checks(truth, got)
@@ -145,7 +149,11 @@ def _fault_checks(truth: dict[str, Any], got: Report) -> Iterator[Check]:
         yield "faulting frame", symbol, symbol if symbol in frames else frames[:1]
         if fault.get("module"):
             modules = {f.module for f in got.call_frames[:2]}
-            yield "module", fault["module"], fault["module"] if fault["module"] in modules else modules
+            yield (
+                "module",
+                fault["module"],
+                fault["module"] if fault["module"] in modules else modules,
+            )
     comm = truth.get("comm")
     if isinstance(comm, str):
         yield "task", comm[:15], got.context.task

@@ -21,7 +21,7 @@ _NOISE = (
     "systemd[1]: Starting unit number {c} of the boot sequence...",
     "ACPI: Core revision {d}; error: {b} table(s) checked, default policy in use",
     "e1000e 0000:00:19.0 eth0: NIC Link is Up 1000 Mbps Full Duplex, Flow Control: Rx/Tx",
-    "audit: type=1400 audit({d}.{c}:{a}): apparmor=\"STATUS\" operation=\"profile_load\"",
+    'audit: type=1400 audit({d}.{c}:{a}): apparmor="STATUS" operation="profile_load"',
     "Freeing unused kernel image (initmem) memory: {c}K",
 )
 _REPORT = """\

@@ -77,6 +77,20 @@ def test_a_question_in_words(built: Path, history: tuple[GitRepository, str]) ->
         assert index.search("panel level 9", k=1)[0].subject == "panel: set up unit 9"
 
 
+def test_a_pasted_trace_as_a_question(built: Path, history: tuple[GitRepository, str]) -> None:
+    trace = "Oops: 0000 [#1]\nRIP: 0010:fan_curve_lookup+0x12/0x60\n fan_apply+0x20/0x50\n"
+    with CommitIndex.open(built) as index:
+        best = index.search(f"{trace} vfs_write+0x1/0x2\n do_syscall_64+0x3/0x4\n")[0]
+    assert best.hash == history[1]
+    assert "touches fan_curve_lookup, where it crashed" in best.why
+
+
+def test_struct_members_count(built: Path, history: tuple[GitRepository, str]) -> None:
+    with CommitIndex.open(built) as index:
+        hits = index.search_crash(CrashQuery(identifiers=("fan_curve.points",)))
+    assert any("changed lines mention" in reason for hit in hits for reason in hit.why)
+
+
 def test_wrappers_and_clones_are_the_same_function(
     built: Path, history: tuple[GitRepository, str]
 ) -> None:

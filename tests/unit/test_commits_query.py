@@ -81,6 +81,11 @@ def test_what_the_caller_states_stands_before_the_text() -> None:
     assert (terms.release, terms.development) == ("5.10.7", False)
 
 
+def test_identifiers_are_single_names() -> None:
+    query = CrashQuery(identifiers=("&sb->s_type->i_mutex_key#9", "fan_curve.points"))
+    assert list(prepare(query).identifiers) == ["s_type", "i_mutex_key", "fan_curve", "points"]
+
+
 def test_symbols_of_a_question_are_functions() -> None:
     terms = prepare(CrashQuery(text="why does probe() crash in foo_bar and mutex_lock?"))
     assert terms.functions == {"probe": 1.0, "foo_bar": 1.0}

@@ -169,6 +169,20 @@ def test_one_class_is_not_one_lock():
     assert case.graph().deadlock.verdict == "not-a-deadlock"
 
 
+def test_a_very_long_circle_is_still_found():
+    case = Case()
+    size = 40
+    for pid in range(1, size + 1):
+        mine, wanted = pid, pid % size + 1
+        case.task(
+            f"t{pid}", pid, MUTEX, ("take_data", "mutex_lock"),
+            held=held(("lock", mine, "x", 5), ("lock", wanted, "take_data", 0x20 + pid * 64)),
+        )  # fmt: skip
+    result = case.graph()
+    assert [len(members) for members in result.deadlock.cycles] == [size]
+    assert len(result.deadlock.reason) < 3000
+
+
 def test_a_circle_of_three_in_waiting_order():
     case = Case()
     for comm, pid, mine, wanted in (("a", 1, 1, 2), ("b", 2, 2, 3), ("c", 3, 3, 1)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from kagent.diagnosis.locks.edges import Edge
 from kagent.diagnosis.locks.fold import fold_tasks, tasks_of
-from kagent.diagnosis.locks.graph import Edge, GraphResult, build_wait_graph
+from kagent.diagnosis.locks.graph import GraphResult, build_wait_graph
 from kagent.diagnosis.locks.model import LockUse, TaskGroup, TaskLocks
 from kagent.diagnosis.locks.task import analyse_task
 

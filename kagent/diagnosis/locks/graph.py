@@ -6,11 +6,13 @@ stuck task outside any cycle has a reason that is named instead.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kagent.diagnosis.locks.edges import Edge, wait_edges
 from kagent.diagnosis.locks.lockdep import enrich, possible
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, same_lock
+from kagent.diagnosis.locks.model import LockUse, TaskLocks
 from kagent.diagnosis.stack import by_frame
 from kagent.klog.model import KernelLog
 from kagent.resolution import (
@@ -25,27 +27,12 @@ from kagent.resolution import (
 )
 from kagent.symbols.model import Symbolized
 
-__all__ = ["Edge", "GraphResult", "build_wait_graph", "wait_edges"]
+__all__ = ["GraphResult", "build_wait_graph"]
 
 _MAX_CYCLES = 16
 _MAX_CYCLE_LENGTH = 12
 _BYSTANDERS = ("khungtaskd", "swapper/", "watchdog/")  # they report, or idle
 _PROVEN, _LIKELY = 0.95, 0.75
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """`waiter` (index) cannot go on before `owner` (index) does."""
-
-    waiter: int
-    owner: int
-    lock: LockUse
-    """As the owner holds it, or will signal it."""
-    certain: bool
-    """False where the identity of the lock rests on its type alone, or on reading source."""
-    why: str
-    ambiguous: bool = False
-    """True where the owner may just as well be another waiter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,95 +67,6 @@ def build_wait_graph(
     return GraphResult(deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known))
 
 
-# Edges ------------------------------------------------------------------------------------------
-
-
-def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
-    """Every edge the evidence supports; proven ones displace guesses about the same wait."""
-    edges: list[Edge] = []
-    holding = [index for index, task in enumerate(tasks) if task.holds]
-    signalling = [index for index, task in enumerate(tasks) if task.signals]
-    for at, task in enumerate(tasks):
-        waits = task.waits
-        if waits is None:
-            continue
-        others: Iterable[int] = holding if waits.kind == "lock" else signalling
-        if waits.handlers or task.owner:
-            others = range(len(tasks))
-        elif waits.type == "semaphore":
-            others = sorted({*holding, *signalling})
-        found = list(_edges_of(at, task, waits, tasks, others))
-        firm = [edge for edge in found if not edge.ambiguous]
-        found = firm or (found if len(found) == 1 else [])
-        certain = [edge for edge in found if edge.certain]
-        elsewhere = [edge for edge in found if edge.owner != at]
-        edges += certain or elsewhere or found
-    return edges
-
-
-def _edges_of(
-    at: int, task: TaskLocks, waits: LockUse, tasks: Sequence[TaskLocks], others: Iterable[int]
-) -> Iterable[Edge]:
-    for other in others:
-        owner = tasks[other]
-        if task.owner and task.owner == (owner.comm, owner.pid):
-            yield Edge(at, other, waits, True, "is named by the kernel as its owner")
-            continue
-        if waits.kind == "handler":
-            if other != at and (ran := _running(waits, owner)):
-                yield Edge(at, other, waits, True, f"is in {ran}(), which must return first")
-            continue
-        if edge := _owned(at, other, waits, owner, tasks):
-            yield edge
-
-
-def _owned(
-    at: int, other: int, waits: LockUse, owner: TaskLocks, tasks: Sequence[TaskLocks]
-) -> Edge | None:
-    """An edge because of what `owner` holds or will signal."""
-    pool = [(use, "holds") for use in owner.holds if waits.kind == "lock"]
-    if at != other and (waits.kind == "event" or waits.type == "semaphore"):
-        # What it must wait for itself before, it cannot signal first.
-        later = [s for s in owner.signals if not (owner.waits and same_lock(s, owner.waits)[0])]
-        pool += [(use, "would signal") for use in later]
-    for use, verb in pool:
-        if waits.mode == use.mode == "read" and not _writer_between(waits, tasks):
-            continue
-        same, proven = same_lock(waits, use)
-        if not same or (at == other and not (proven or _same_text(waits, use))):
-            continue
-        if not owner.sites and use == owner.holds[-1]:
-            # lockdep lists a lock before it is taken; without a stack one cannot tell.
-            why = f"lists {use.name} as held, or is taking it too (its stack is not shown)"
-            return Edge(at, other, use, False, why, ambiguous=True)
-        return Edge(at, other, use, proven and not use.inferred, f"{verb} {use.name}")
-    return None
-
-
-def _running(waits: LockUse, owner: TaskLocks) -> str | None:
-    return next((name for name in waits.handlers if name in owner.runs), None)
-
-
-def _writer_between(waits: LockUse, tasks: Sequence[TaskLocks]) -> bool:
-    """A reader queues behind a waiting writer, even while other readers hold the lock."""
-    return any(
-        task.waits is not None and task.waits.mode == "write" and same_lock(task.waits, waits)[0]
-        for task in tasks
-    )
-
-
-def _same_text(waits: LockUse, holds: LockUse) -> bool:
-    """Whether a task waits for what it holds, by source alone.
-
-    The same expression after following parameters says so. So does a spinlock of the same
-    member: nobody spins for minutes unless the owner cannot run, and the owner is below it on
-    the same stack (typically code that an interrupt handler interrupted).
-    """
-    if waits.member is None or waits.member != holds.member:
-        return False
-    return waits.name == holds.name or (waits.type == "spinlock" and holds.inferred)
-
-
 # Cycles -----------------------------------------------------------------------------------------
 
 
@@ -183,6 +81,9 @@ def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> list[list[int]
         found.append(cycle)
         if len(found) >= 64 * _MAX_CYCLES:
             break
+    if not found:  # only longer ones, if any
+        with contextlib.suppress(nx.NetworkXNoCycle):
+            found = [[step[0] for step in nx.find_cycle(graph)]]
     sure = {(edge.waiter, edge.owner): edge.certain for edge in edges}
     found.sort(key=lambda c: (_doubts(c, sure), len(c), min(c)))
     chosen: list[list[int]] = []
@@ -274,7 +175,7 @@ def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:
             f"{_at(used[0].lock)} and waits for it again{_at(waits)}."
         )
     parts = []
-    for edge in used:
+    for edge in used[:_MAX_CYCLE_LENGTH]:
         waits = tasks[edge.waiter].waits
         assert waits is not None
         wanted = f"{waits.type or 'lock'} {waits.name}{_at(waits)}"

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, same_lock
+from kagent.diagnosis.locks.model import LockUse, TaskLocks, class_label, same_lock
 from kagent.diagnosis.locks.primitives import waits_in
-from kagent.diagnosis.stack import Symbols, log_origin, own_point
+from kagent.diagnosis.stack import Symbols, log_origin, own_point, site_of
 from kagent.klog.model import ChainLink, Frame, KernelLog, LockdepFacts, LockRef, Report
 from kagent.resolution import (
     CycleMember,
@@ -56,7 +56,7 @@ _ATOMIC = ("scheduling while atomic", "sleeping function called from invalid con
 
 def lock_label(ref: LockRef) -> str:
     """Lockdep's class as people say it: ``&q->lock/1`` → ``q->lock``, with its address."""
-    name = ref.name.lstrip("&").split("/")[0]
+    name = class_label(ref.name)
     return f"{name} ({ref.address:#x})" if ref.address else name
 
 
@@ -80,20 +80,20 @@ def enrich(tasks: Sequence[TaskLocks], log: KernelLog) -> list[TaskLocks]:
 
 def _matched(task: TaskLocks, facts: LockdepFacts, report: Report) -> TaskLocks:
     acquiring = facts.acquiring
-    if acquiring and acquiring.at and facts.pid == task.pid and _site(acquiring.at) in task.sites:
+    if acquiring and acquiring.at and facts.pid == task.pid and site_of(acquiring.at) in task.sites:
         task = _with_wait(task, acquiring, report)
         for ref in facts.holding:
             task = _with_hold(task, ref, report)
         return task
     for link, held in itertools.pairwise(facts.chain):
         own = _own_frame(link)
-        if own is None or _site(own) not in task.sites or not _is_wait_site(task, own):
+        if own is None or site_of(own) not in task.sites or not _is_waitsite_of(task, own):
             continue
         return _with_hold(_with_wait(task, link.lock, report), held.lock, report, read=True)
     return task
 
 
-def _is_wait_site(task: TaskLocks, own: Frame) -> bool:
+def _is_waitsite_of(task: TaskLocks, own: Frame) -> bool:
     waits = task.waits
     return bool(waits and waits.where and base_name(own.symbol) == base_name(waits.where.function))
 
@@ -104,7 +104,7 @@ def _with_wait(task: TaskLocks, ref: LockRef, report: Report) -> TaskLocks:
                     log_origin(ref.span if ref.span != (0, 0) else report.span))  # fmt: skip
     waits = replace(
         task.waits,
-        name=ref.name.lstrip("&").split("/")[0],
+        name=class_label(ref.name),
         address=ref.address,
         lock_class=ref.name,
         evidence=(*task.waits.evidence, fact.id),
@@ -114,7 +114,7 @@ def _with_wait(task: TaskLocks, ref: LockRef, report: Report) -> TaskLocks:
 
 def _with_hold(task: TaskLocks, ref: LockRef, report: Report, *, read: bool = False) -> TaskLocks:
     """Add a lock lockdep saw held, or lend its class to the one that was read from source."""
-    use = LockUse(name=ref.name.lstrip("&").split("/")[0], type="", address=ref.address,
+    use = LockUse(name=class_label(ref.name), type="", address=ref.address,
                   lock_class=ref.name, inferred=read)  # fmt: skip
     for at, held in enumerate(task.holds):
         if same_lock(use, held)[0]:
@@ -308,7 +308,3 @@ def _type_of(frames: Sequence[Frame]) -> str | None:
         elif found:
             break
     return found
-
-
-def _site(frame: Frame) -> str:
-    return f"{frame.symbol}+{frame.offset:#x}" if frame.offset is not None else frame.symbol

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kagent.klog.model import TaskState
 from kagent.resolution import Evidence, SourcePoint
 
-__all__ = ["LockUse", "TaskGroup", "TaskLocks", "same_lock"]
+__all__ = ["LockUse", "TaskGroup", "TaskLocks", "class_label", "identities", "same_lock"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,25 @@ class TaskGroup:
     def tasks(self) -> tuple[TaskState, ...]:
         """All tasks of the group."""
         return tuple(task for stack in self.stacks for task in stack)
+
+
+def identities(use: LockUse) -> set[str]:
+    """Everything by which `same_lock` may recognise a lock: uses that share none are different."""
+    found = set()
+    if use.address is not None:
+        found.add(f"address {use.address}")
+    for name in (use.instance, _plain(use.lock_class) if use.lock_class else None):
+        if name:
+            found.add(f"name {name}")
+    for name in (use.member, _plain(use.lock_class) if use.lock_class else None):
+        if name:
+            found.add(f"member {_tail(name)}")
+    return found
+
+
+def class_label(lock_class: str) -> str:
+    """Lockdep's class as people say it: ``&q->lock/1`` → ``q->lock``."""
+    return lock_class.lstrip("&").split("/")[0]
 
 
 def same_lock(left: LockUse, right: LockUse) -> tuple[bool, bool]:

@@ -14,7 +14,7 @@ from kagent.diagnosis.code import Call, CFunction, strip_parens
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.diagnosis.locks.handlers import handlers_of, thread_argument
 from kagent.diagnosis.locks.held import Taken, held_at, lock_argument, signals_after
-from kagent.diagnosis.locks.model import LockUse, TaskLocks
+from kagent.diagnosis.locks.model import LockUse, TaskLocks, class_label
 from kagent.diagnosis.locks.primitives import Primitive, waits_in
 from kagent.diagnosis.members import expand, resolve
 from kagent.diagnosis.reader import LineSource, Reader, TypeSource
@@ -26,6 +26,7 @@ from kagent.diagnosis.stack import (
     log_origin,
     own_point,
     reliable,
+    site_of,
 )
 from kagent.klog.model import Frame, LockRef, TaskState
 from kagent.resolution import Evidence, SourcePoint, evidence
@@ -92,7 +93,7 @@ class _Task:
             waits=waits,
             signals=tuple(self._signals()),
             runs=tuple(dict.fromkeys([*runs, *_queue(task)])),
-            sites=tuple(_site(frame) for frame in self.frames),
+            sites=tuple(site_of(frame) for frame in self.frames),
             where=own[1] if own else None,
             state=task.state,
             cpu=task.cpu,
@@ -202,7 +203,7 @@ class _Task:
         fact = evidence("lock-edge", f"{self.task.comm}/{self.task.pid} holds {_describe(ref)}",
                         log_origin(ref.span))  # fmt: skip
         use = LockUse(
-            name=_class_name(ref.name),
+            name=class_label(ref.name),
             type="",
             address=ref.address,
             lock_class=ref.name,
@@ -358,10 +359,6 @@ def _stack(task: TaskState) -> list[Frame]:
     return [task.pc, *frames] if task.pc and task.pc not in frames else frames
 
 
-def _site(frame: Frame) -> str:
-    return f"{frame.symbol}+{frame.offset:#x}" if frame.offset is not None else frame.symbol
-
-
 def _queue(task: TaskState) -> tuple[str, ...]:
     """``Workqueue: events foo_work_fn`` → the queue and the work function."""
     if not task.workqueue:
@@ -399,11 +396,6 @@ def _bare(argument: str) -> str:
 
 def _root(expression: str) -> str:
     return re.split(r"->|\.|\[", expression, maxsplit=1)[0].strip("()&* ")
-
-
-def _class_name(name: str) -> str:
-    """Lockdep's class as people say it: ``&q->lock/1`` → ``q->lock``."""
-    return name.lstrip("&").split("/")[0]
 
 
 def _describe(ref: LockRef) -> str:
