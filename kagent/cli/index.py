@@ -316,6 +316,7 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
         def tell(done: int, total: int | None) -> None:
             nonlocal task, last
             if done < last:
+                bar.update(task, total=total or last, completed=total or last)
                 task = bar.add_task(next(stages, "working"), total=total)
             last = done
             bar.update(task, completed=done, total=total)

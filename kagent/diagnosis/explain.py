@@ -20,6 +20,9 @@ from kagent.symbols.model import Symbolized
 
 __all__ = ["Explanation", "explain"]
 
+_TOLD_BY_THE_GRAPH = {"waiting", "lock-rule"}
+"""Families whose claim the wait graph has made already, with better evidence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -45,6 +48,9 @@ def explain(
     symbols = by_frame(symbolized)
     case = Case(report, fault, memory, deadlock, own_point(_stack(report), symbols))
     name, summary, reasons = choose(case)
+    paragraphs = "\n\n".join([*reasons, *_context(report), *_echoes(log, index)])
+    if deadlock is not None and name in _TOLD_BY_THE_GRAPH:
+        return Explanation(summary, paragraphs)
     facts = _facts(case, symbols)
     claim = Finding(
         claim=summary,
@@ -52,8 +58,7 @@ def explain(
         evidence=[fact.id for fact in facts],
         by=f"rule:{name}",
     )
-    paragraphs = [*reasons, *_context(report), *_echoes(log, index)]
-    return Explanation(summary, "\n\n".join(paragraphs), (claim,), tuple(facts))
+    return Explanation(summary, paragraphs, (claim,), tuple(facts))
 
 
 def _stack(report: Report) -> list[Frame]:

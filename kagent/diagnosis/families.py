@@ -77,7 +77,8 @@ def choose(case: Case) -> tuple[str, str, list[str]]:
 def _family(case: Case) -> tuple[str, _Rule]:
     if not case.report.kernel_bug:
         return "not-a-kernel-bug", _not_a_bug
-    if case.deadlock is not None and (case.deadlock.cycles or case.deadlock.culprit):
+    waits = case.deadlock
+    if waits is not None and (waits.cycles or waits.culprit or waits.victims):
         return "waiting", _waiting
     text = f"{case.report.kind}\n{case.report.title}\n{case.report.header}"
     for name, pattern, rule in _FAMILIES:
@@ -113,8 +114,11 @@ def _waiting(case: Case) -> _Told:
             "Some locks were inferred from source along the stacks or from earlier lockdep "
             "records; they are marked as such."
         )
+    title = titles[deadlock.verdict]
+    if deadlock.verdict == "possible" and not deadlock.cycles:
+        title = "Tasks hang, perhaps in a deadlock"
     what = deadlock.reason.removeprefix("No cycle: ")
-    return f"{titles[deadlock.verdict]}: {what}", reasons
+    return f"{title}: {what}", reasons
 
 
 def _broken_lock_rule(case: Case) -> _Told:

@@ -54,7 +54,7 @@ _WANTS = re.compile(
     r"\((?P<lock2>.{1,200})\) at)|just changed the state of lock|takes|is freeing memory|is exiting"
     r"|is leaving the kernel)"
 )
-_STATES = re.compile(r"(?:inconsistent )?\{([\w-]{1,40})\} -> \{([\w-]{1,40})\} usage")
+_STATES = re.compile(r"(?:inconsistent )?\{([\w -]{1,40})\} -> \{([\w -]{1,40})\} usage")
 _HOLDING = re.compile(
     r"but task is already holding(?: lock)?:|but this lock took another|and this task is already "
     r"holding:|but there are no more locks to release!"

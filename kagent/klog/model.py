@@ -234,10 +234,15 @@ class Report:
 
     @property
     def call_frames(self) -> tuple[Frame, ...]:
-        """The report's own stack, the trapping PC first."""
+        """The report's own stack, the trapping PC first (and once: some architectures print it
+        as the first entry of the stack, too)."""
         call = self.trace("call")
         frames = call.frames if call else ()
-        return (self.pc, *frames) if self.pc else frames
+        if self.pc is None:
+            return frames
+        first = frames[0] if frames else None
+        repeated = first is not None and first.exact and first.symbol == self.pc.symbol
+        return (self.pc, *frames[repeated:])
 
     def all_frames(self) -> Iterator[tuple[TraceRole, Frame]]:
         """Every frame with its stack's role; the call stack comes first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from kagent.klog.context import freeze_context, read_context
 from kagent.klog.draft import Block, Draft, LockdepDraft
@@ -11,7 +12,7 @@ from kagent.klog.fingerprint import fingerprint
 from kagent.klog.kinds import LOCKUPS
 from kagent.klog.lines import Line
 from kagent.klog.lockdep import freeze_lockdep, read_lockdep, variant_of
-from kagent.klog.model import Report, Trace
+from kagent.klog.model import Frame, Report, Trace
 from kagent.klog.registers import read_registers
 from kagent.klog.sanitizer import freeze_access, freeze_memory, read_access
 from kagent.klog.stacks import read_stacks
@@ -44,6 +45,8 @@ _FOREWORD = re.compile(
     r"|unchecked MSR|VM_BUG_ON|Missing ENDBR|traps: Missing|sysrq: Trigger a crash|kobject: "
     r"|SysRq : Trigger a crash"
 )
+# Headers whose next line says what happened.
+_SPEAKS = re.compile(r"WARNING: .*\.[ch]:\d|UBSAN: |rust_kernel: panicked")
 _CUT_HERE = "[ cut here ]"
 _FOREWORD_LINES = 6
 _MESSAGE_LINES = 4
@@ -88,7 +91,7 @@ def read(header: Line, lines: Iterable[Line], before: Sequence[Line] = ()) -> Dr
             if len(draft.lines) < 4000:
                 draft.lines.append(text)
         else:
-            if not draft.stacks and foreign < _MESSAGE_LINES:
+            if len(draft.lines) == 1 and foreign < _MESSAGE_LINES and _SPEAKS.search(header.text):
                 draft.say(text)
             foreign += 1
             if foreign > PATIENCE:
@@ -124,8 +127,17 @@ def _traces(draft: Draft, subject: Block) -> tuple[Trace, ...]:
             continue
         if stack.block is subject and stack.role == "cpu":
             stack.role = "call"
+        if stack.block is subject and stack.role == "call" and subject.pc:
+            _mark_pc(stack.frames, subject.pc)
         traces.append(stack.freeze())
     return tuple(traces)
+
+
+def _mark_pc(frames: list[Frame], pc: Frame) -> None:
+    """On most architectures the stack begins with the PC itself, not with a return address."""
+    first = frames[0]
+    if (first.symbol, first.offset) == (pc.symbol, pc.offset) and first.offset is not None:
+        frames[0] = replace(first, exact=True)
 
 
 def freeze(draft: Draft, title: Title) -> Report:

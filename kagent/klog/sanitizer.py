@@ -26,7 +26,7 @@ _KFENCE = re.compile(
     r"(?P<what>Out-of-bounds|Use-after-free|Invalid|Corrupted memory) ?(?P<kind>read|write|free)? "
     r"(?:at|of) 0x(?P<addr>[0-9a-f]{4,16})"
 )
-_PF = re.compile(r"#PF: (?:supervisor|user) (?P<kind>read|write|instruction fetch) access")
+_PF = re.compile(r"#PF: (?:supervisor|user) (?P<kind>read|write|instruction fetch)\b")
 _FAULT_ADDRESS = re.compile(
     r"(?:nable to handle (?:kernel )?(?:page fault for address|.{1,60} at(?: virtual address)?)"
     r"|NULL pointer dereference(?:, address|(?: on (?P<how>read|write))? at(?: virtual address)?)"

@@ -55,7 +55,7 @@ _HISTORY: tuple[tuple[TraceRole, re.Pattern[str]], ...] = (
     (
         "lock",
         re.compile(
-            r"\s{0,12}(?:\{[\w-]{1,40}\} state was registered at:|IN-[\w-]{4,20} at:|(?:HARD"
+            r"\s{0,12}(?:\{[\w -]{1,40}\} state was registered at:|IN-[\w-]{4,20} at:|(?:HARD"
             r"|SOFT)IRQ-ON-[RW] at:"
             r"|INITIAL (?:READ )?USE at:|\.\.\. (?:which became .{1,80} at|acquired at):"
             r"|the first lock's"

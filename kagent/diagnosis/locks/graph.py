@@ -62,7 +62,7 @@ def build_wait_graph(
     elif found := possible(log, by_frame(symbolized)):
         deadlock, findings, more = found
     else:
-        deadlock, findings, more = _no_deadlock(known, edges)
+        deadlock, findings, more = _undecided(known, edges) or _no_deadlock(known, edges)
     ledger = merge_evidence(ledger, more)
     return GraphResult(deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known))
 
@@ -229,6 +229,44 @@ def _victim(task: TaskLocks) -> Victim:
         waits_for=_label(waits) if waits else None,
         where=(waits.where if waits else None) or task.where,
     )
+
+
+def _undecided(
+    tasks: Sequence[TaskLocks], edges: Sequence[Edge]
+) -> tuple[Deadlock, list[Finding], list[Evidence]] | None:
+    """Stuck on locks that nothing identifies: a cycle can be neither shown nor ruled out."""
+    waiting = {edge.waiter for edge in edges}
+    stuck = [
+        task
+        for index, task in enumerate(tasks)
+        if index not in waiting and _matters(task) and task.waits and _unidentified(task.waits)
+    ]
+    if not stuck:
+        return None
+    names = ", ".join(f"{_name(task)} waits for {_wait(task)}" for task in stuck[:8])
+    reason = (
+        f"{names}: the log alone does not say which lock that is nor who holds it, so a deadlock "
+        "is neither shown nor ruled out; debug info and source of that code would tell"
+    )
+    deadlock = Deadlock(
+        verdict="possible", reason=reason, victims=[_victim(task) for task in stuck]
+    )
+    cited = [fact for task in stuck for fact in (task.waits.evidence if task.waits else ())]
+    claim = Finding(
+        claim=reason, confidence=0.5, evidence=list(dict.fromkeys(cited)), by="rule:wait-graph"
+    )
+    return deadlock, [claim], []
+
+
+def _unidentified(waits: LockUse) -> bool:
+    """A lock that neither lockdep, nor source, nor a printed owner tells from others."""
+    known = (waits.address, waits.lock_class, waits.member, waits.instance, waits.expression)
+    return waits.kind == "lock" and all(one is None for one in known)
+
+
+def _wait(task: TaskLocks) -> str:
+    assert task.waits is not None
+    return f"a {task.waits.type or 'lock'}{_at(task.waits)}"
 
 
 def _no_deadlock(

@@ -15,6 +15,6 @@ calls, the older ones from releases back to 3.x; title spellings from syzbot's d
 from __future__ import annotations
 
 from kagent.klog.formats.families import FAMILIES, family_of
-from kagent.klog.formats.shape import STACK, Before, Blame, Family, Format, Step
+from kagent.klog.formats.shape import STACK, Before, Blame, Family, Format, Stack, Step
 
-__all__ = ["FAMILIES", "STACK", "Before", "Blame", "Family", "Format", "Step", "family_of"]
+__all__ = ["FAMILIES", "STACK", "Before", "Blame", "Family", "Format", "Stack", "Step", "family_of"]

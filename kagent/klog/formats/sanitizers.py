@@ -1,4 +1,4 @@
-"""KASAN, KMSAN, KFENCE and UBSAN (mm/kasan/report.c, mm/kmsan/report.c, mm/kfence/report.c, lib/ubsan.c)."""
+"""KASAN, KMSAN, KFENCE (mm/*/report.c) and UBSAN (lib/ubsan.c)."""
 
 from __future__ import annotations
 
