@@ -50,7 +50,8 @@ _WORKQUEUE = re.compile(r"Workqueue: (.{1,200})")
 _MODULES = re.compile(r"Modules linked in:(.*)")
 _MODULE = re.compile(r"[\w-]{1,64}(?=[(\s]|$)")
 _QUIET_FACTS = re.compile(
-    r"REGS: |R:\d T:\d|Failing address:|Fault in |\*pde = |\(ftrace buffer|Flags: nZ|Control: |LR (?:is at|\[)|lr {0,4}: |ra {1,4}: |Process \S{1,64} \(pid|Backtrace:|Mem abort"
+    r"REGS: |R:\d T:\d|Failing address:|Fault in |\*pde = |\(ftrace buffer|Flags: nZ|Control: "
+    r"|LR (?:is at|\[)|lr {0,4}: |ra {1,4}: |Process \S{1,64} \(pid|Backtrace:|Mem abort"
     r"|Tainted: \[[A-Z]\]=|Sched_ext: |.{0,40}last unloaded:|Kernel Offset: |Dumping ftrace buffer"
     r"|CPU features: |Memory Limit: |SMP: stopping|Rebooting in|Call trace unavailable"
     r"|note: .{1,64} exited with|Disabling lock debugging due|Fixing recursive fault"

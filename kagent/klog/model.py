@@ -235,7 +235,8 @@ class Report:
     @property
     def call_frames(self) -> tuple[Frame, ...]:
         """The report's own stack, the trapping PC first (and once: some architectures print it
-        as the first entry of the stack, too)."""
+        as the first entry of the stack, too).
+        """
         call = self.trace("call")
         frames = call.frames if call else ()
         if self.pc is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kagent.klog.completion import Completion
-from kagent.klog.lines import PLAIN, Line
+from kagent.klog.lines import Line
 from kagent.klog.model import KernelLog, Report, TaskState
 from kagent.klog.reader import freeze, read
 from kagent.klog.relations import relate
@@ -148,13 +148,13 @@ def _read_item(region: Region, candidate: Candidate, starts: set[int]) -> Report
 
 
 def _lines_before(lines: list[Line], index: int, starts: set[int]) -> list[Line]:
-    """What the report's context printed before its header; all for one without a context."""
-    context = lines[index].context
+    """What the report's context printed before its header; everything above one without a stamp."""
+    header = lines[index]
     before: list[Line] = []
     for at in range(index - 1, max(index - _LOOK_BACK, -1), -1):
         if at in starts:
             break
-        if context in (PLAIN, lines[at].context):
+        if header.time is None or lines[at].context == header.context:
             before.append(lines[at])
     return before[::-1]
 

@@ -36,7 +36,8 @@ _S390_MORE = re.compile(r"\s{8,16}((?:[0-9a-f]{16} ?){4})$")
 _CODE = re.compile(r"\s{0,8}(?:Krnl )?Code: {0,4}(.{1,1000})")
 _PPC_CODE = re.compile(r"(?:<?[0-9a-f]{8}>? |XXXXXXXX ){3,7}(?:<?[0-9a-f]{8}>?|XXXXXXXX)\s*$")
 _LOOKS = re.compile(
-    r"\s{0,8}(?:[A-Z][A-Z0-9_]{1,8}: |[a-z]\w{0,6} {0,4}: (?:\[<)?[0-9a-f]{8}|(?:Status|Cause|BadVA|PrId) {0,2}: |GPR\d\d:|\$ ?\d|Krnl GPRS"
+    r"\s{0,8}(?:[A-Z][A-Z0-9_]{1,8}: |[a-z]\w{0,6} {0,4}: (?:\[<)?[0-9a-f]{8}|(?:Status|Cause"
+    r"|BadVA|PrId) {0,2}: |GPR\d\d:|\$ ?\d|Krnl GPRS"
     r"|(?:pc|a0|a4|t0|t4|s0|s4|s8|u0|x\d+) [0-9a-f]{16} |(?:RSP|ESP|RAX|EAX|xPSR|Hi|Lo|r\d{1,2}) )"
 )
 
