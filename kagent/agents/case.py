@@ -33,7 +33,7 @@ def primary_report(state: State) -> Report:
 def look(state: State, settings: Settings) -> Step:
     """Symbolise every frame of the log; ask for the source of the primary report's functions."""
     report = primary_report(state)
-    with open_toolbox(settings, report.context.kernel) as box:
+    with open_toolbox(settings, report.context) as box:
         known = state.get("symbolized")
         if known is None:
             known, notes = symbolize(state["kernel_log"], box)
@@ -52,7 +52,7 @@ def decode(state: State, settings: Settings) -> Step:
     """Decode the faulting instruction and the object; ask for commits that may fix it."""
     report, known = primary_report(state), state["symbolized"]
     facts: dict[str, Any] = {}
-    with open_toolbox(settings, report.context.kernel) as box:
+    with open_toolbox(settings, report.context) as box:
         fault = decode_fault(report, known, types=box.symbolizer, source=box.source)
         memory = memory_facts(report, known)
         searchable = box.index is not None

@@ -34,7 +34,7 @@ def split_tasks(
 ) -> Command[Literal["task_analyzer", "wait_graph"]]:
     """Symbolise once for all, then one sub-agent per group of tasks with the same stack."""
     settings, log = runtime.context, state["kernel_log"]
-    with open_toolbox(settings, primary_report(state).context.kernel) as box:
+    with open_toolbox(settings, primary_report(state).context) as box:
         known, notes = symbolize(log, box)
     groups = fold_tasks(tasks_of(log), settings.max_task_agents)
     tasks = sum(len(group.tasks) for group in groups)
@@ -58,7 +58,7 @@ def task_analyzer(state: TaskInput, runtime: Runtime[Settings]) -> dict[str, Any
     """What each task of a group waits for and holds; with a model, what else its stack tells."""
     settings, group = runtime.context, state["group"]
     locks: list[TaskLocks] = []
-    with open_toolbox(settings, primary_report(state).context.kernel) as box:
+    with open_toolbox(settings, primary_report(state).context) as box:
         for stack in group.stacks:
             first = analyse_task(
                 stack[0], state["symbolized"], source=box.source, types=box.symbolizer

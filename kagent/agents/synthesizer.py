@@ -15,7 +15,7 @@ from kagent.agents.state import State
 from kagent.agents.toolbox import fix_statuses
 from kagent.commits.model import Hit
 from kagent.diagnosis import advise, missing_data
-from kagent.klog.model import Frame, KernelLog, Report
+from kagent.klog.model import Context, Frame, KernelLog, Report
 from kagent.report.markdown import to_markdown
 from kagent.resolution import (
     Actions,
@@ -45,7 +45,7 @@ def synthesizer(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
     draft = state.get("draft") or Draft()
     report = log.reports[state["primary"]]
     findings, ledger = number_evidence(state.get("findings", []), state.get("evidence", []))
-    fixes = _fixes(state.get("hits", []), draft, settings, report.context.kernel)
+    fixes = _fixes(state.get("hits", []), draft, settings, report.context)
     advice = advise(report, state.get("fault"), state.get("deadlock"), fixes)
     model = state.get("model") or None
     resolution = Resolution(
@@ -160,25 +160,28 @@ def _frame(role: str, frame: Frame, decoded: Symbolized | None) -> FrameView:
     )
 
 
-def _fixes(hits: Iterable[Hit], draft: Draft, settings: Settings, release: str | None) -> list[Fix]:
-    """The best commits; those that a model argued for, with its words, before the others."""
+def _fixes(hits: Iterable[Hit], draft: Draft, settings: Settings, crashed: Context) -> list[Fix]:
+    """The best commits: those a model argued for first, those the kernel had already last."""
     ranked = sorted(hits, key=lambda hit: -hit.score)[: settings.fixes]
     opinions = {opinion.hash: opinion.why for opinion in draft.fixes}
-    ranked.sort(key=lambda hit: list(opinions).index(hit.hash) if hit.hash in opinions else 99)
-    statuses = fix_statuses(settings, [hit.hash for hit in ranked], release)
-    return [
-        Fix(
-            hash=hit.hash,
-            subject=hit.subject,
-            author=hit.author,
-            date=hit.date,
-            score=round(hit.score, 4),
-            confidence=hit.confidence,
-            why=[*([opinions[hit.hash]] if hit.hash in opinions else []), *hit.why],
-            status=statuses.get(hit.hash, FixStatus()),
+    statuses = fix_statuses(settings, [hit.hash for hit in ranked], crashed)
+    fixes = []
+    for hit in ranked:
+        status = statuses.get(hit.hash, FixStatus())
+        fixes.append(
+            Fix(
+                hash=hit.hash,
+                subject=hit.subject,
+                author=hit.author,
+                date=hit.date,
+                score=round(hit.score, 4),
+                # What was in the kernel when it crashed did not fix it.
+                confidence=min(hit.confidence, 0.01) if status.in_kernel else hit.confidence,
+                why=[*([opinions[hit.hash]] if hit.hash in opinions else []), *hit.why],
+                status=status,
+            )
         )
-        for hit in ranked
-    ]
+    return sorted(fixes, key=lambda fix: (fix.status.in_kernel is True, fix.hash not in opinions))
 
 
 def _joined(first: Iterable[str], then: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kagent.errors import InputError, KagentError, MissingDataError
+from kagent.klog.model import Context
 from kagent.resolution import FixStatus
 from kagent.settings import Settings
 
@@ -51,13 +52,13 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             f"--index {settings.index}: no such directory", hint="kagent index build REPO -o DIR"
         )
-    with open_toolbox(settings, None):
+    with open_toolbox(settings, Context()):
         pass
 
 
 @contextmanager
-def open_toolbox(settings: Settings, release: str | None) -> Iterator[Toolbox]:
-    """Everything the settings name, for a kernel of that release.
+def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
+    """Everything the settings name, for the kernel that crashed.
 
     Opening again is cheap: the rooms below keep what they parsed, keyed by the files' content.
     """
@@ -65,14 +66,14 @@ def open_toolbox(settings: Settings, release: str | None) -> Iterator[Toolbox]:
     from kagent.source.union import SourceUnion
     from kagent.symbols import Symbolizer
 
-    tree, notes = _kernel_tree(settings.kernel_src, release)
+    tree, notes = _kernel_tree(settings.kernel_src, crashed)
     trees = [tree] if tree else []
     if settings.modules:
         trees.append(SourceTree.open(settings.modules))
     with Symbolizer.open(
         settings.vmlinux,
         settings.modules,
-        release=release,
+        release=crashed.kernel,
         allow_mismatch=settings.allow_mismatch,
     ) as symbolizer:
         yield Toolbox(
@@ -85,36 +86,36 @@ def open_toolbox(settings: Settings, release: str | None) -> Iterator[Toolbox]:
 
 
 def fix_statuses(
-    settings: Settings, hashes: Sequence[str], release: str | None
+    settings: Settings, hashes: Sequence[str], crashed: Context
 ) -> dict[str, FixStatus]:
-    """Where each commit has landed, as far as the repository given as source shows."""
+    """Where each commit has landed, and whether the revision read as source has it."""
     if not settings.kernel_src or not hashes:
         return {}
-    from kagent.commits.fix_status import fix_status
+    from kagent.commits.landed import fix_status
 
-    repository = Path(settings.kernel_src.rpartition("@")[0] or settings.kernel_src)
+    tree, _ = _kernel_tree(settings.kernel_src, crashed)
+    repository = Path(settings.kernel_src)
+    if not repository.is_dir():
+        repository = Path(settings.kernel_src.rpartition("@")[0])
     found: dict[str, FixStatus] = {}
     for commit in hashes:
         try:
-            status = fix_status(repository, commit, release)
+            status = fix_status(repository, commit, tree.revision if tree else None)
         except KagentError:
             return found  # a plain tree, or a repository without that history, shows nothing
-        if status is not None:
-            found[commit] = FixStatus(upstream_tag=status.first_tag, in_kernel=status.in_release)
+        found[commit] = FixStatus(upstream_tag=status.first_tag, in_kernel=status.in_revision)
     return found
 
 
-def _kernel_tree(
-    spec: str | None, release: str | None
-) -> tuple[SourceTree | None, tuple[str, ...]]:
+def _kernel_tree(spec: str | None, crashed: Context) -> tuple[SourceTree | None, tuple[str, ...]]:
     """The tree a spec names; a repository without a revision is read at the crash's own tag."""
     if not spec:
         return None, ()
     from kagent.source import SourceTree
 
-    if release and Path(spec).is_dir():
+    if crashed.kernel and Path(spec).is_dir():
         try:
-            tree = SourceTree.for_release(spec, release)
+            tree = SourceTree.for_release(spec, crashed.kernel, build=crashed.build)
             return tree, (f"source: {tree.note}",)
         except MissingDataError as error:
             return SourceTree.open(spec), (f"source: {error}; the work tree was read instead",)

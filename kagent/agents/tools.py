@@ -18,6 +18,7 @@ from kagent.agents.state import State
 from kagent.agents.toolbox import open_toolbox
 from kagent.commits.model import CrashQuery, Hit
 from kagent.errors import KagentError
+from kagent.klog.model import Context
 from kagent.resolution import Evidence, Usage, evidence
 from kagent.settings import Settings
 from kagent.source.model import Excerpt
@@ -42,7 +43,7 @@ def lookup_source(functions: list[str], runtime: Runtime) -> Command[Any]:
         runtime: Injected.
     """
     started = time.perf_counter()
-    with open_toolbox(runtime.context, _release(runtime)) as box:
+    with open_toolbox(runtime.context, _crashed(runtime)) as box:
         if box.source is None:
             return _answer(runtime, started, "No kernel source was given for this run.")
         files = {
@@ -72,7 +73,7 @@ def read_source(path: str, start: int, end: int, runtime: Runtime) -> Command[An
         runtime: Injected.
     """
     started = time.perf_counter()
-    with open_toolbox(runtime.context, _release(runtime)) as box:
+    with open_toolbox(runtime.context, _crashed(runtime)) as box:
         if box.source is None:
             return _answer(runtime, started, "No kernel source was given for this run.")
         try:
@@ -102,7 +103,7 @@ def search_commits(
     """
     started = time.perf_counter()
     settings, state = runtime.context, runtime.state
-    with open_toolbox(settings, _release(runtime)) as box:
+    with open_toolbox(settings, _crashed(runtime)) as box:
         if box.index is None:
             return _answer(runtime, started, "No commit index was given for this run.")
         log, primary = state["kernel_log"], state["primary"]
@@ -142,9 +143,9 @@ def commit_evidence(hit: Hit) -> Evidence:
     )
 
 
-def _release(runtime: Runtime) -> str | None:
+def _crashed(runtime: Runtime) -> Context:
     state = runtime.state
-    return state["kernel_log"].reports[state["primary"]].context.kernel
+    return state["kernel_log"].reports[state["primary"]].context
 
 
 def _numbered(excerpts: list[Any], items: list[Evidence]) -> str:

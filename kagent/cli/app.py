@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from kagent import __version__
 from kagent.cli.analyze import analyze
+from kagent.cli.decode import decode
 from kagent.cli.demo import demo
 from kagent.cli.inspect import parse, reformat
 from kagent.cli.output import emit, show_error
@@ -120,6 +121,7 @@ app.command(
     epilog=_examples("kagent parse case/console.log", "kagent parse --json case/console.log")
 )(parse)
 app.command(epilog=_examples("kagent reformat case/console.log"))(reformat)
+app.command(epilog=_examples("kagent decode case/console.log --modules case/modules"))(decode)
 app.command(
     epilog=_examples("kagent demo", "kagent demo --sample cve-2025-37958", "kagent demo --list")
 )(demo)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kagent.commits import CrashQuery, Hit
-    from kagent.klog.model import KernelLog, Report
+    from kagent.klog.model import KernelLog
 
-__all__ = ["app", "crash_query"]
+__all__ = ["app", "log_query"]
 
 _MAX_QUESTION = 64 * 1024
 _MAX_LOG = 64 * 1024 * 1024
@@ -188,34 +188,19 @@ def verify(directory: IndexDirectory) -> None:
     typer.echo("sound")
 
 
-def crash_query(log: KernelLog, text: str) -> CrashQuery:
+def log_query(log: KernelLog, text: str) -> CrashQuery:
     """What of a parsed log a commit search can use.
 
     The text goes along: the search reads from it what the primary report leaves open, such as
     the release that another report of the same crash states.
     """
     from kagent.commits import CrashQuery
+    from kagent.diagnosis.guilty import crash_query
 
     if log.primary is None:
         return CrashQuery(text=text)
-    report = log.reports[log.primary]
-    frames = [frame for _, frame in report.all_frames() if frame.reliable]
-    files = [frame.file for frame in frames if frame.file]
-    return CrashQuery(
-        title=report.title,
-        text=text,
-        functions=tuple(dict.fromkeys(frame.symbol for frame in frames)),
-        files=tuple(dict.fromkeys(files)),
-        identifiers=_lock_names(report),
-        release=report.context.kernel,
-    )
-
-
-def _lock_names(report: Report) -> tuple[str, ...]:
-    if report.locks is None:
-        return ()
-    locks = (report.locks.acquiring, *report.locks.holding, *(c.lock for c in report.locks.chain))
-    return tuple(dict.fromkeys(lock.name.lstrip("&") for lock in locks if lock is not None))
+    query = crash_query(log.reports[log.primary])
+    return replace(query, text=f"{query.text}\n{text}")
 
 
 def _query_of_log(path: Path) -> CrashQuery:
@@ -235,7 +220,7 @@ def _query_of_log(path: Path) -> CrashQuery:
     found = parse_log(data)
     if found.primary is None:
         raise NoReportError(f"no kernel report in {name}", hint="give the lines of the crash")
-    return crash_query(found, data.decode("utf-8", "replace"))
+    return log_query(found, data.decode("utf-8", "replace"))
 
 
 def _question(text: str) -> str:

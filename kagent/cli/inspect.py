@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,15 +15,46 @@ from kagent.errors import NoReportError
 if TYPE_CHECKING:
     from kagent.klog.model import KernelLog, Report
 
-__all__ = ["parse", "reformat"]
+__all__ = ["SCHEMA", "parse", "reformat"]
+
+SCHEMA = "kagent-parse/1"
+"""Version of ``parse --json``. It only grows: a key that vanishes or changes its type makes 2."""
+
+_WORDS = frozenset({"address", "registers"})
+"""Keys whose numbers are machine words: up to 64 bits, more than a JSON reader may keep exactly."""
 
 
 def parse(
     log: Log = "-",
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON Schema of --json; no log is read."),
+    ] = False,
     max_log_bytes: MaxLogBytes = DEFAULT_MAX_BYTES,
 ) -> None:
-    """List the kernel reports of a log: titles, kinds, spans and frames."""
+    """List the kernel reports of a log: titles, kinds, spans and frames.
+
+    Segfaults of programs and crashes asked for through sysrq are marked: not a kernel bug.
+
+    --json prints one object, {"schema": "kagent-parse/1", ...}:
+
+    - primary: index of the report to look at first; size; tasks: all dumped
+    - reports[]: title, alt_titles, kind, frame (the blamed function), header,
+      message, span, fingerprint, caused_by, repeats, kernel_bug, panicked,
+      corrupted, corrupted_reason
+    - of each its context: CPU, task, pid, release, arch, hardware, taint, ...
+    - pc, code, registers, and traces[] by role: call, alloc, free, origin, ...
+    - access and memory object of a sanitizer; locks: lockdep's chain, states,
+      wanted and held locks; tasks[] with their stacks and held locks
+
+    Spans are [start, end) in bytes of the log as UTF-8. Registers and addresses
+    are strings such as "0xffff888012345678". What the log does not say is null
+    or empty. Within a version keys are only ever added.
+    """
+    if schema:
+        emit(_dumps(_schema()))
+        return
     from kagent.klog import parse_log
 
     found = parse_log(read_log(log, max_bytes=max_log_bytes))
@@ -40,12 +71,70 @@ def reformat(log: Log = "-", max_log_bytes: MaxLogBytes = DEFAULT_MAX_BYTES) -> 
     emit_bytes(canonical(text).encode("utf-8", "surrogateescape"))
 
 
-def _as_json(found: KernelLog) -> str:
-    import dataclasses
+def _dumps(content: dict[str, Any]) -> str:
     import json
 
-    content = {"primary": found.primary, **dataclasses.asdict(found)}
     return json.dumps(content, indent=2) + "\n"
+
+
+def _as_json(found: KernelLog) -> str:
+    import dataclasses
+
+    facts = _in_hex(dataclasses.asdict(found))
+    return _dumps({"schema": SCHEMA, "primary": found.primary, **facts})
+
+
+def _in_hex(value: Any, *, word: bool = False) -> Any:
+    """`value` with the integers under :data:`_WORDS` written in hexadecimal."""
+    if isinstance(value, dict):
+        return {key: _in_hex(item, word=word or key in _WORDS) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_in_hex(item, word=word) for item in value]
+    return hex(value) if word and isinstance(value, int) else value
+
+
+def _schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of what :func:`_as_json` writes, from the types' own
+    annotations and docstrings.
+    """
+    from pydantic import ConfigDict, TypeAdapter
+
+    from kagent.klog.model import KernelLog
+
+    config = ConfigDict(
+        use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+    )
+    # A type's own config would win over one given for it, hence the list around it.
+    types = TypeAdapter(list[KernelLog], config=config).json_schema(mode="serialization")
+    defs = {name: _words_as_strings(one) for name, one in sorted(types["$defs"].items())}
+    log = defs.pop("KernelLog")
+    primary = {
+        "anyOf": [{"type": "integer"}, {"type": "null"}],
+        "description": "Index of the report to look at first: the first cause, not its echoes.",
+    }
+    properties = {"schema": {"const": SCHEMA, "type": "string"}, "primary": primary}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": SCHEMA,
+        "description": "What `kagent parse --json` prints. Spans are byte offsets [start, end).",
+        "type": "object",
+        "properties": properties | log["properties"],
+        "required": [*properties, *log["required"]],
+        "$defs": defs,
+    }
+
+
+def _words_as_strings(schema: Any, *, word: bool = False) -> Any:
+    """`schema` with what :func:`_in_hex` does to the values."""
+    if isinstance(schema, list):
+        return [_words_as_strings(item, word=word) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if word and schema.get("type") == "integer":
+        return schema | {"type": "string", "pattern": "^0x[0-9a-f]+$"}
+    return {
+        key: _words_as_strings(item, word=word or key in _WORDS) for key, item in schema.items()
+    }
 
 
 def _lines(found: KernelLog) -> Iterator[str]:
@@ -69,6 +158,8 @@ def _report_lines(number: int, report: Report, *, primary: bool) -> Iterator[str
     if report.corrupted:
         facts.append(f"damaged: {report.corrupted_reason}")
     yield "     " + strip_control(", ".join(facts))
+    if not report.kernel_bug:
+        yield f"     not a kernel bug: {_blameless(report)}"
     role = None
     for at, frame in report.all_frames():
         if at != role:
@@ -76,3 +167,11 @@ def _report_lines(number: int, report: Report, *, primary: bool) -> Iterator[str
             role = at
         yield "       " + strip_control(f"{'' if frame.reliable else '? '}{frame}")
     yield ""
+
+
+def _blameless(report: Report) -> str:
+    """Who did it, of a report that is no kernel bug."""
+    asked = report.pc is not None and report.pc.symbol == "sysrq_handle_crash"
+    if asked or "sysrq" in report.title:
+        return "somebody asked for this crash through sysrq"
+    return "a program in user space failed"

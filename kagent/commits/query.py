@@ -1,7 +1,7 @@
 """Taking a query apart: names in canonical form, weighed by how near the crash they stand.
 
-Free text may hold a pasted trace. What it says stands in for the fields that the caller left
-empty, so that a log pasted as a question finds what a parsed one does.
+Free text may hold a pasted trace. What it says comes after what the caller states, so that a log
+pasted as a question finds what a parsed one does, and one that was parsed badly does as well.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def prepare(query: CrashQuery) -> Terms:
     text = query.text[:MAX_TEXT]
     trace = read_trace(text)
     prose = "\n".join(trace.headlines) if trace else text[:_PROSE]
-    frames = _telling(query.functions or (trace.functions if trace else ()))
-    files = _telling_files(query.files or (trace.files if trace else ()))
+    frames = _telling((*query.functions, *(trace.functions if trace else ())))
+    files = _telling_files((*query.files, *(trace.files if trace else ())))
     release = query.release or (trace.release if trace else None)
     title = query.title[:_PROSE]
     named = _telling(named_symbols(f"{title}\n{prose}"))

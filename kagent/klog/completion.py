@@ -13,7 +13,7 @@ from kagent.klog.scan import Landmarks
 __all__ = ["Completion"]
 
 _BANNER = re.compile(
-    rb"Linux version (\d[\w.+~-]{0,96})(?: \([^\n]{0,400}?\))?(?: (#\d[^\n\r]{0,120}))?"
+    rb"Linux version (\d[\w.+~-]{0,96})(?: [^\n\r]{0,600}?\) (#\d[^\n\r]{0,120}))?"
 )
 
 
@@ -23,6 +23,7 @@ class Completion:
     def __init__(self, data: bytes, landmarks: Landmarks) -> None:
         self._boots = landmarks.boots
         self._panics = landmarks.panics
+        self._cut = bool(landmarks.cuts)
         self._banners = [_banner(data, at) for at in self._boots]
 
     def boot_of(self, report: Report) -> int:
@@ -37,8 +38,11 @@ class Completion:
         panicked = following < len(self._panics) and (
             next_boot == len(self._boots) or self._panics[following] < self._boots[next_boot]
         )
+        reason = "the console was cut off" if self._cut else None
         return replace(
             report,
+            corrupted=report.corrupted or self._cut,
+            corrupted_reason=report.corrupted_reason or reason,
             panicked=report.panicked or panicked,
             context=self._complete_context(report.context, next_boot),
         )

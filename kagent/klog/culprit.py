@@ -29,6 +29,7 @@ STACK_LINES = (
     re.compile(rf"^ *(?:{_PC} ){{0,2}}([a-zA-Z0-9_]+)[.+]", re.ASCII),
     # arm: callee and caller on a line; the innermost callee stands nowhere else.
     re.compile(rf"^ *{_PC} \(([a-zA-Z0-9_.]+)\) from {_PC} \(([a-zA-Z0-9_]+)[.+]", re.ASCII),
+    re.compile(r"^ *([a-zA-Z0-9_.]+) from ([a-zA-Z0-9_]+)[.+]", re.ASCII),  # since 5.18
 )
 RISCV_REGS = re.compile(r"status: [0-9a-f]{16} badaddr: [0-9a-f]{16} cause: [0-9a-f]{16}")
 STACK_STARTS = (

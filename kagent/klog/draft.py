@@ -80,7 +80,8 @@ class LockdepDraft:
     holding: list[LockRef] = field(default_factory=list)
     chain: list[ChainLink] = field(default_factory=list)
     states: tuple[str, str] | None = None
-    expect: Literal["acquiring", "holding", None] = None
+    expect: Literal["acquiring", "holding", "release", None] = None
+    """What the next line of a lock, or the next frame for a release, will be."""
 
 
 @dataclass(slots=True)

@@ -135,6 +135,9 @@ def _take_task(facts: LockdepDraft, match: re.Match[str]) -> None:
     name = match["lock"] or match["lock2"]
     if name:
         facts.acquiring = facts.acquiring or LockRef(name)
+        facts.expect = "release"
+    elif facts.variant.startswith("held-"):
+        facts.expect = "holding"
     else:
         facts.expect = "acquiring"
 

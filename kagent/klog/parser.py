@@ -49,7 +49,7 @@ def parse_log(data: str | bytes) -> KernelLog:
 
 
 MAX_REPORTS = 2000
-MAX_ALIKE = 40
+MAX_ALIKE = 200
 _NUMBERS = re.compile(r"[0-9a-f]*\d[0-9a-f]*")
 
 
@@ -85,7 +85,10 @@ class _Collected:
 
 # Second lines of reports that have begun already, with what they go on with.
 _CONTINUES: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
-    (re.compile(r"invalid opcode:|Internal error: "), re.compile(r"kernel BUG at")),
+    (
+        re.compile(r"invalid opcode:|Internal error: "),
+        re.compile(r"kernel BUG at|rust_kernel: panicked"),
+    ),
     (re.compile(r"Internal error: "), re.compile(r"Unable to handle kernel|Unhandled fault")),
     (re.compile(r"unreferenced object 0x"), re.compile(r"BUG: memory leak")),
     (re.compile(r"Kernel BUG \[#"), re.compile(r"kernel BUG at")),
@@ -160,15 +163,22 @@ def _lines_before(lines: list[Line], index: int, starts: set[int]) -> list[Line]
 
 
 def _own_lines(lines: list[Line], index: int, starts: set[int]) -> Iterator[Line]:
-    """The lines of a report's context up to the next report there."""
+    """The lines of a report's context up to the next report there.
+
+    When it asks other CPUs for their backtraces, those lines belong to it, too.
+    """
     context = lines[index].context
-    all_cpus = False
+    asked = False
+    answering: set[str] = set()
     for at in range(index + 1, len(lines)):
         line = lines[at]
         if line.context == context:
             if at in starts:
                 return
-            all_cpus = all_cpus or "Sending NMI from CPU" in line.text
+            asked = asked or "Sending NMI from CPU" in line.text
             yield line
-        elif all_cpus and line.context[:1] == "C" and at not in starts:
-            yield line
+        elif asked and line.context[:1] == "C" and at not in starts:
+            if "NMI backtrace for cpu" in line.text:
+                answering.add(line.context)
+            if line.context in answering:
+                yield line

@@ -50,14 +50,15 @@ _LITERALS = (
     b"traps: ",
     b"unreferenced object 0x",
     b"hard LOCKUP",
-    b"ainted): ",
     b"Kernel bug detected",
     b" [#",
     b"ysrq: Show ",
     b"SysRq : Show ",
     b"Linux version ",
+    b"serialport: VM disconnected.",
 )
 _BOOT = b"Linux version "
+_CUT_OFF = b"serialport: VM disconnected."
 _PANIC = b"Kernel panic - not syncing"
 _CHUNK = 1024 * 1024
 
@@ -96,6 +97,8 @@ class Landmarks:
 
     boots: list[int] = field(default_factory=list)
     panics: list[int] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
+    """Where a cloud's serial console said that it was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,8 @@ def _look(found: Scan, start: int, end: int) -> None:
         found.landmarks.boots.append(start + at)
     if (at := raw.find(_PANIC)) >= 0:
         found.landmarks.panics.append(start + at)
+    if (at := raw.find(_CUT_OFF)) >= 0:
+        found.landmarks.cuts.append(start + at)
     if len(found.headers) < MAX_HEADERS and (family := family_of(line.text)) is not None:
         found.headers[start] = family
 
@@ -188,7 +193,13 @@ def _read(data: bytes, start: int, headers: dict[int, Family]) -> tuple[Region, 
     candidates = [
         Candidate(index, headers[line.start])
         for index, line in enumerate(lines)
-        if line.start in headers
+        if line.start in headers and not _is_replayed(lines, index)
     ]
     sure = (c.index for c in candidates if not (c.family.strict or c.family.dump))
     return Region(lines, candidates, frozenset(sure)), end
+
+
+def _is_replayed(lines: list[Line], index: int) -> bool:
+    """Whether the console lost the rest of this line and prints it again."""
+    following = lines[index + 1].text if index + 1 < len(lines) else ""
+    return "** replaying previous printk message **" in following

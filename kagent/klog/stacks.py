@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from kagent.klog.draft import Draft
 from kagent.klog.frames import parse_frame, parse_pc
@@ -76,6 +77,8 @@ _MARKERS = re.compile(
     r"|\.\.\.$|\(stack is not available\)|[0-9a-f]{4}: (?:[0-9a-f]{8} ){2}|invalid opcode|<EOI>"
     r"|Process \S|Instruction dump:)"
 )
+_ASIDES = ("Last Breaking-Event-Address", "Preemption disabled at")
+"""Announce a single frame that is no part of the stack."""
 _END = re.compile(r"---\[ end ")
 
 
@@ -83,6 +86,12 @@ def read_stacks(draft: Draft, line: Line) -> bool:
     """Take a frame, a line that introduces a stack, or the PC."""
     text = line.text
     frames = parse_frame(line)
+    if frames and draft.lockdep and draft.lockdep.expect == "release":
+        released = draft.lockdep.acquiring
+        if released is not None:
+            draft.lockdep.acquiring = replace(released, at=frames[0])
+        draft.lockdep.expect = None
+        return True
     if frames:
         stack = draft.stack or draft.open_stack("call", line, titled=False)
         stack.frames.extend(frames)
@@ -110,7 +119,7 @@ def read_stacks(draft: Draft, line: Line) -> bool:
         return True
     if _END.match(text):
         draft.stack = None
-    elif text.startswith("Last Breaking-Event-Address"):  # s390: no part of the stack above
+    elif text.startswith(_ASIDES):
         draft.stack = draft.unkept_stack(line)
         return True
     return _MARKERS.match(text) is not None

@@ -46,9 +46,9 @@ _SHOW = re.compile(
     r" {0,8}(?P<pid>\d{1,10}) "
 )
 _SHOW_OLD = re.compile(
-    r"(?P<comm>\S.{0,63}?) {1,20}(?P<state>[RSDTtXZPIKW?]) (?:[0-9a-f]{16}|[0-9a-f]{8}"
-    r"|running task|\(NOTLB\))?"
-    r" {1,20}(?P<stack>\d{1,8}) {1,8}(?P<pid>\d{1,10}) {1,8}\d{1,10} 0x[0-9a-f]{8}$"
+    r"(?P<comm>\S.{0,63}?) {1,20}(?P<state>[RSDTtXZPIKW])"
+    r"(?: {1,2}running task| [0-9a-f]{16}| [0-9a-f]{8})? {0,20}(?P<stack>\d{1,8})"
+    r" {1,8}(?P<pid>\d{1,10}) {1,8}\d{1,10} 0x[0-9a-f]{8}$"
 )
 _NMI = re.compile(r"NMI backtrace for cpu (?P<cpu>\d{1,5})(?P<idle> skipped: idling)?")
 _DUMP_CPU = re.compile(r"Task dump for CPU (?P<cpu>\d{1,5}):")

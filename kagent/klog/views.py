@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kagent.klog.lines import Line
 from kagent.klog.scan import Candidate, Region
 
 __all__ = ["View", "view_of"]
@@ -38,12 +37,6 @@ class View:
     lines: list[str]
     """Up to where another report may begin to mix in."""
     whole: list[str]
-
-
-def _is_replayed(lines: list[Line], index: int) -> bool:
-    """The console lost the rest of this line and prints it again."""
-    following = lines[index + 1].text if index + 1 < len(lines) else ""
-    return "** replaying previous printk message **" in following
 
 
 def view_of(region: Region, candidate: Candidate) -> View:
@@ -80,7 +73,7 @@ def _another_begins(region: Region, index: int) -> bool:
     text = region.lines[index].text
     if index not in region.announced:
         return _FOREIGN_STACK.search(text) is not None
-    return _CONTINUES.search(text) is None and not _is_replayed(region.lines, index)
+    return _CONTINUES.search(text) is None
 
 
 def _is_guess(text: str) -> bool:

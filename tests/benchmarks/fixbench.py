@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from kagent.cli.index import crash_query
+from kagent.cli.index import log_query
 from kagent.commits import CommitIndex
 from kagent.klog import parse_log
 
@@ -60,7 +60,7 @@ def evaluate(index: CommitIndex, queries: Sequence[dict[str, Any]], ids: dict[st
     for row in queries:
         log = parse_log(row["crash_text"])
         unparsed += log.primary is None
-        query = crash_query(log, row["crash_text"])
+        query = log_query(log, row["crash_text"])
         start = time.perf_counter()
         hits = index.search_crash(query, DEPTH)
         seconds.append(time.perf_counter() - start)

@@ -166,13 +166,12 @@ def _task_checks(truth: dict[str, Any], log: KernelLog) -> Iterator[Check]:
     for task in truth.get("tasks", []):
         found = [t for t in log.tasks if t.pid == task["pid"] and t.comm == task["comm"]]
         yield "task found", task["comm"], found[0].comm if found else None
-        held = {lock.name.lstrip("&") for t in found for lock in t.held}
-        if held:
-            wanted = {h["lock"] for h in task["holds"]}
-            yield "held locks", wanted, held & wanted
-        elif lockdep and lockdep.pid == task["pid"]:
-            held = {lock.name.lstrip("&") for lock in lockdep.holding}
-            yield "held locks", True, {h["lock"] for h in task["holds"]} <= held
+        held = {lock.address for t in found for lock in t.held}
+        if lockdep and lockdep.pid == task["pid"]:
+            held |= {lock.address for lock in lockdep.holding}
+        wanted = {h["lockdep_address"] for h in task["holds"] if "lockdep_address" in h}
+        if held and wanted:
+            yield "held locks", True, {int(address, 16) for address in wanted} <= held
 
 
 def main() -> None:

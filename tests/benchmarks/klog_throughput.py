@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import random
-import resource
 import time
+import tracemalloc
 
 from kagent.klog import parse_log
 
@@ -80,16 +80,17 @@ def main() -> None:
     parser.add_argument("--reports", type=int, default=50)
     args = parser.parse_args()
     data = generate(args.mb, args.reports)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()
         log = parse_log(data)
         best = min(best, time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     size = len(data) / 1e6
     print(f"{size:.0f} MB, {len(log.reports)} reports: {best:.2f} s, {size / best:.0f} MB/s")
-    print(f"memory: {before / 1024:.0f} MiB with the log loaded, {peak / 1024:.0f} MiB at the peak")
+    tracemalloc.start()
+    parse_log(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    print(f"memory: {peak / 1e6:.1f} MB at the peak besides the log itself")
 
 
 if __name__ == "__main__":

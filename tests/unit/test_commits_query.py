@@ -76,8 +76,8 @@ def test_deeper_frames_weigh_less_and_pathways_little() -> None:
 def test_what_the_caller_states_stands_before_the_text() -> None:
     query = CrashQuery(text=PASTED, functions=("foo_bar",), files=("a/b.c",), release="5.10.7")
     terms = prepare(query)
-    assert terms.frames == ("foo_bar",)
-    assert list(terms.files) == ["a/b.c"]
+    assert terms.frames[:2] == ("foo_bar", "fan_curve_lookup")
+    assert list(terms.files) == ["a/b.c", "drivers/hwmon/fan.c"]
     assert (terms.release, terms.development) == ("5.10.7", False)
 
 

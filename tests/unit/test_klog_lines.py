@@ -87,7 +87,9 @@ def test_lines_folded_by_a_mail_client() -> None:
 
 
 def test_a_folded_header_without_stamps() -> None:
-    log = parse_log("BUG: unable to handle page fault for\naddress: ffffc90000000008\nRIP: 0010:f+0x1/0x2\n")
+    log = parse_log(
+        "BUG: unable to handle page fault for\naddress: ffffc90000000008\nRIP: 0010:f+0x1/0x2\n"
+    )
     assert log.reports[0].title.startswith("BUG: unable to handle kernel paging request")
     assert log.reports[0].access is not None
     assert log.reports[0].access.address == 0xFFFFC90000000008
@@ -95,7 +97,9 @@ def test_a_folded_header_without_stamps() -> None:
 
 def test_prose_around_a_report() -> None:
     text = (LOGS[0].parent / "arm-oops.log").read_text()
-    log = parse_log(f"Hello,\n\nour board dies like this:\n\n{text}\nThanks, and best regards\nAnna\n")
+    log = parse_log(
+        f"Hello,\n\nour board dies like this:\n\n{text}\nThanks, and best regards\nAnna\n"
+    )
     assert [r.title for r in log.reports] == [r.title for r in parse_log(text).reports]
     assert log.reports[0].span[1] < len(text) + 50
 

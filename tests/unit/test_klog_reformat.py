@@ -98,11 +98,26 @@ def test_the_canonical_form_is_read_the_same(path: Path) -> None:
             assert frames == [str(f) for f in two.call_frames]
 
 
-_FRAME = st.sampled_from(["foo+0x1/0x2", "? bar.isra.0+0x10/0x20 [mod]", "x+0x", "[inline]", "f c:1"])
-_PREFIX = st.sampled_from(
-    ["", " ", "[ 1.5]", "[    1.500000][    T1] ", "[1234.123][ T1] ", "> ", "<4>", "\t", "[x]", "\x1b[m"]
+_FRAME = st.sampled_from(
+    ["foo+0x1/0x2", "? bar.isra.0+0x10/0x20 [mod]", "x+0x", "[inline]", "f c:1"]
 )
-_LINES = st.tuples(_PREFIX, _PREFIX, st.one_of(_FRAME, st.text(max_size=30)), st.sampled_from(["", "\r"]))
+_PREFIX = st.sampled_from(
+    [
+        "",
+        " ",
+        "[ 1.5]",
+        "[    1.500000][    T1] ",
+        "[1234.123][ T1] ",
+        "> ",
+        "<4>",
+        "\t",
+        "[x]",
+        "\x1b[m",
+    ]
+)
+_LINES = st.tuples(
+    _PREFIX, _PREFIX, st.one_of(_FRAME, st.text(max_size=30)), st.sampled_from(["", "\r"])
+)
 
 
 @settings(max_examples=300, deadline=None)

@@ -251,7 +251,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
     ),
     _strict(
-        "ainted): ",  # mm/slub.c, slab_bug()
+        "BUG ",  # mm/slub.c, slab_bug()
         Format(
             rx(
                 r"BUG (?P<cache>[\w-]{1,64}) \((?:Not tainted"

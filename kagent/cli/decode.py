@@ -1,0 +1,276 @@
+"""``kagent decode``: the log as it was, with the source line behind every frame."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kagent.cli.options import Log, MaxLogBytes
+from kagent.cli.output import check_output, emit_bytes, say
+from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log_bytes
+from kagent.errors import InputError, MissingDataError
+from kagent.text import strip_control
+
+if TYPE_CHECKING:
+    from kagent.source import SourceTree
+    from kagent.symbols import Location, Symbolized
+    from kagent.symbols.annotate import Decoding
+
+__all__ = ["Color", "decode"]
+
+_MAX_CONTEXT = 100
+_REASONS = 5
+_ANNOTATION, _MARKED, _DIM, _END = "\x1b[36m", "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
+
+
+class Color(StrEnum):
+    """When to use colours and links."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+def decode(
+    log: Log = "-",
+    vmlinux: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            envvar="KAGENT_VMLINUX",
+            help="vmlinux with debug info.",
+            show_default="that of the installed debug package",
+        ),
+    ] = None,
+    modules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            envvar="KAGENT_MODULES",
+            help="Where .ko files are.",
+            show_default="those of the installed kernel",
+        ),
+    ] = None,
+    kernel_src: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH[@REV]",
+            envvar="KAGENT_KERNEL_SRC",
+            help="Kernel source: a tree, or a git repository at a revision.",
+        ),
+    ] = None,
+    source: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=_MAX_CONTEXT,
+            help="Show N lines of source around the trapping line.",
+        ),
+    ] = 0,
+    allow_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-mismatch",
+            envvar="KAGENT_ALLOW_MISMATCH",
+            help="Use debug info of another build; lines are marked approximate.",
+        ),
+    ] = False,
+    color: Annotated[
+        Color, typer.Option(help="Colours, and links to files of a plain tree.")
+    ] = Color.auto,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there.")
+    ] = None,
+    max_log_bytes: MaxLogBytes = DEFAULT_MAX_BYTES,
+) -> None:
+    """Write the source line behind every frame of a log; all else stays byte for byte.
+
+    Innermost function first: `at fanctl.c:12 in lookup, inlined at fanctl.c:23`. Lines of source
+    begin with a bar. How many frames were decoded, and why others were not, goes to standard error.
+    On a terminal, escapes in the log itself are not passed on.
+    """
+    check_output(output)
+    data = read_log_bytes(log, max_bytes=max_log_bytes)
+    release = _release(data)
+    vmlinux, modules = _found(release, vmlinux, modules)
+    terminal = output is None and sys.stdout.isatty()
+    view = _View(
+        _trees(kernel_src, modules, release, needed=source > 0), source, _colored(color, terminal)
+    )
+    from kagent.symbols import Symbolizer
+    from kagent.symbols.annotate import annotate
+
+    with Symbolizer.open(
+        vmlinux, modules, release=release, allow_mismatch=allow_mismatch
+    ) as symbolizer:
+        decoding = annotate(
+            data, symbolizer, position=view.position, style=view.style, below=view.below
+        )
+        mismatches = symbolizer.mismatches
+    _write(decoding.apply(data, _safe if terminal else None), output)
+    for line in _closing(decoding, mismatches if decoding.approximate else ()):
+        say(line)
+
+
+def _release(data: bytes) -> str | None:
+    """Of the kernel whose report comes first in importance."""
+    from kagent.klog import parse_log
+
+    found = parse_log(data)
+    ranked = sorted(range(len(found.reports)), key=lambda i: i != found.primary)
+    kernels = (found.reports[i].context.kernel for i in ranked)
+    return next(filter(None, kernels), None)
+
+
+def _found(
+    release: str | None, vmlinux: Path | None, modules: Path | None
+) -> tuple[Path | None, Path | None]:
+    """What was given, or else what is installed for that release."""
+    from kagent.symbols import find_vmlinux
+
+    if release and vmlinux is None:
+        vmlinux = find_vmlinux(release)
+        if vmlinux and modules is None:
+            places = (Path("/usr/lib/debug/lib/modules"), Path("/lib/modules"))
+            modules = next((p / release for p in places if (p / release).is_dir()), None)
+    if vmlinux is None and modules is None:
+        raise MissingDataError(
+            f"no debug info was given, and none is installed for kernel {release or '(unknown)'}",
+            hint="give --vmlinux FILE and, for modules, --modules DIR",
+        )
+    return vmlinux, modules
+
+
+def _trees(
+    spec: str | None, modules: Path | None, release: str | None, *, needed: bool
+) -> list[SourceTree]:
+    """Where sources are: the kernel's tree, and what lies beside the modules."""
+    if spec is None and not needed:
+        return []
+    from kagent.source import SourceTree
+
+    trees = [_kernel_tree(spec, release)] if spec is not None else []
+    if modules is not None:
+        trees.append(SourceTree.open(modules if modules.is_dir() else modules.parent))
+    if not trees:
+        raise InputError("--source needs sources", hint="give --kernel-src PATH or --modules DIR")
+    return trees
+
+
+def _kernel_tree(spec: str, release: str | None) -> SourceTree:
+    """A repository without a revision is read at the tag of the crashed kernel, if it has one."""
+    from kagent.source import SourceTree
+
+    if release and Path(spec).is_dir():
+        try:
+            return SourceTree.for_release(spec, release)
+        except MissingDataError as error:
+            say(f"kagent: {error}; the files as they are were used instead")
+    return SourceTree.open(spec)
+
+
+def _colored(color: Color, terminal: bool) -> bool:
+    if color is not Color.auto:
+        return color is Color.always
+    return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@dataclass(slots=True)
+class _View:
+    """How locations look."""
+
+    trees: Sequence[SourceTree]
+    context: int
+    colored: bool
+    _places: dict[str, tuple[SourceTree, str] | None] = field(default_factory=dict)
+    _shown: set[tuple[str, int | None]] = field(default_factory=set)
+
+    def _place(self, file: str) -> tuple[SourceTree, str] | None:
+        """The tree that has a file as DWARF names it, and its name there."""
+        if file not in self._places:
+            named = ((tree, tree.resolve(file)) for tree in self.trees)
+            self._places[file] = next(((tree, path) for tree, path in named if path), None)
+        return self._places[file]
+
+    def position(self, at: Location) -> str:
+        """``path:line``, a link where the file can be opened."""
+        place = self._place(at.file)
+        path = place[1] if place else at.file
+        text = " ".join(strip_control(f"{path}:{at.line}").split())
+        if not self.colored or place is None or place[0].revision is not None:
+            return text
+        target = (place[0].root / place[1]).resolve().as_uri()
+        return f"\x1b]8;;{target}\x1b\\{text}\x1b]8;;\x1b\\"
+
+    def style(self, text: str) -> str:
+        """An annotation as it goes behind a line."""
+        return f"{_ANNOTATION}{text}{_END}" if self.colored else text
+
+    def below(self, found: Symbolized) -> Iterator[str]:
+        """Source around a trapping instruction, the first time that one is printed."""
+        frame = found.frame
+        key = (f"{frame.symbol} {frame.module}", frame.offset)
+        if not self.context or not frame.exact or key in self._shown:
+            return
+        self._shown.add(key)
+        for at in found.chain:
+            if place := self._place(at.file):
+                yield from self._excerpt(*place, at)
+                return
+
+    def _excerpt(self, tree: SourceTree, path: str, at: Location) -> Iterator[str]:
+        first = max(1, at.line - self.context)
+        try:
+            excerpt = tree.read_lines(path, first, at.line + self.context)
+        except InputError:
+            return  # the file is shorter: it is not the one that was compiled
+        heading = f"{excerpt.origin} in {at.function}"
+        yield self._painted(" ".join(strip_control(heading).split()), _DIM)
+        for row in excerpt.numbered(at.line).split("\n"):
+            text = strip_control(row).expandtabs(8)
+            yield self._painted(text, _MARKED if row.startswith(">") else "")
+
+    def _painted(self, text: str, paint: str) -> str:
+        return f"{paint}{text}{_END}" if self.colored and paint else text
+
+
+def _safe(data: bytes) -> bytes:
+    return strip_control(data.decode("utf-8", "replace")).encode("utf-8", "replace")
+
+
+def _write(data: bytes, output: Path | None) -> None:
+    if output is None:
+        emit_bytes(data)
+        return
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _closing(decoding: Decoding, mismatches: Sequence[str]) -> Iterator[str]:
+    """What came of it, for standard error."""
+    if not decoding.frames:
+        yield "kagent: the log has no frames that could be decoded"
+        return
+    yield f"kagent: {decoding.decoded} of {decoding.frames} frames decoded"
+    common = decoding.reasons.most_common(_REASONS)
+    for reason, count in common:
+        yield f"  {count} not: {' '.join(reason.split())}"
+    if (rest := decoding.reasons.total() - sum(count for _, count in common)) > 0:
+        yield f"  {rest} not, for other reasons"
+    if decoding.approximate:
+        yield f"  {decoding.approximate} approximate"
+    for mismatch in mismatches[:_REASONS]:
+        yield f"  {' '.join(mismatch.split())}"
