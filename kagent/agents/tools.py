@@ -17,6 +17,7 @@ from langgraph.types import Command
 from kagent.agents.state import State
 from kagent.agents.toolbox import open_toolbox
 from kagent.commits.model import CrashQuery, Hit
+from kagent.diagnosis import in_tree
 from kagent.errors import KagentError
 from kagent.klog.model import Context
 from kagent.resolution import Evidence, Usage, evidence
@@ -30,6 +31,7 @@ _MAX_NAMES = 40
 _MAX_EXCERPT = 6_000
 _MAX_ANSWER = 24_000
 _MAX_MESSAGE = 2_000
+_MAX_QUERY = 16_000
 
 Runtime = ToolRuntime[Settings, State]
 
@@ -108,13 +110,15 @@ def search_commits(
             return _answer(runtime, started, "No commit index was given for this run.")
         log, primary = state["kernel_log"], state["primary"]
         report = log.reports[primary]
+        # The log's own words find more than any question about them, and date the kernel.
+        words = f"\n{clip(state['reformatted'], _MAX_QUERY)[0]}" if in_tree(report) else ""
         query = CrashQuery(
             title=report.title,
-            text=question,
+            text=question + words,
             functions=tuple(functions or ()),
             files=tuple(files or ()),
             identifiers=tuple(identifiers or ()),
-            release=report.context.kernel,
+            release=report.context.kernel if in_tree(report) else None,
         )
         hits = box.index.search_crash(query, k=settings.fixes)
     items = [commit_evidence(hit) for hit in hits]

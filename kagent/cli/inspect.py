@@ -9,7 +9,7 @@ import typer
 
 from kagent.cli.options import Log, MaxLogBytes
 from kagent.cli.output import emit, emit_bytes
-from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log, read_log_bytes
+from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log_bytes
 from kagent.errors import NoReportError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def parse(
     - access and memory object of a sanitizer; locks: lockdep's chain, states,
       wanted and held locks; tasks[] with their stacks and held locks
 
-    Spans are [start, end) in bytes of the log as UTF-8. Registers and addresses
+    Spans are [start, end) in bytes of the (unpacked) log. Registers and addresses
     are strings such as "0xffff888012345678". What the log does not say is null
     or empty. Within a version keys are only ever added.
     """
@@ -57,7 +57,7 @@ def parse(
         return
     from kagent.klog import parse_log
 
-    found = parse_log(read_log(log, max_bytes=max_log_bytes))
+    found = parse_log(read_log_bytes(log, max_bytes=max_log_bytes))
     emit(_as_json(found) if json else "".join(f"{line}\n" for line in _lines(found)))
     if not found.reports:
         raise NoReportError("no kernel report was found in the log")

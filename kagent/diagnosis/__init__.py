@@ -6,7 +6,7 @@ from kagent.diagnosis.advice import advise, missing_data
 from kagent.diagnosis.classify import Classification, classify, subsystem
 from kagent.diagnosis.explain import Explanation, explain
 from kagent.diagnosis.fault import FaultResult, decode_fault
-from kagent.diagnosis.guilty import crash_query, functions_to_read, significant
+from kagent.diagnosis.guilty import crash_query, functions_to_read, in_tree, significant
 from kagent.diagnosis.locks import (
     Edge,
     GraphResult,
@@ -42,6 +42,7 @@ __all__ = [
     "fold_tasks",
     "frames_of",
     "functions_to_read",
+    "in_tree",
     "interleaving",
     "memory_facts",
     "mermaid",

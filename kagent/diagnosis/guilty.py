@@ -11,7 +11,7 @@ from kagent.klog.model import Frame, Report
 from kagent.resolution import Deadlock, Fault, MemoryFacts, SourcePoint
 from kagent.symbols.model import Symbolized
 
-__all__ = ["crash_query", "functions_to_read", "significant"]
+__all__ = ["crash_query", "functions_to_read", "in_tree", "significant"]
 
 _MAX_FUNCTIONS = 40
 _MAX_FILES = 24
@@ -64,8 +64,18 @@ def crash_query(
         functions=tuple(dict.fromkeys(functions)),
         files=tuple(dict.fromkeys(files))[:_MAX_FILES],
         identifiers=tuple(dict.fromkeys(_identifiers(report, fault, deadlock))),
-        release=report.context.kernel,
+        release=report.context.kernel if in_tree(report) else None,
     )
+
+
+def in_tree(report: Report) -> bool:
+    """Whether the code to blame is of the kernel's own tree.
+
+    A module from elsewhere (taint ``O``) has a history of its own: the kernel's release says
+    nothing about the age of its fixes.
+    """
+    foreign = "O" in (report.context.taint or "")
+    return not (foreign and any(frame.module for frame in reliable(report.call_frames)[:3]))
 
 
 def _points(report: Report, symbols: Symbols) -> Iterator[SourcePoint]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from kagent.source.callers import calls_of
 from kagent.source.model import FunctionSource
 from kagent.source.names import source_names
-from kagent.source.sites import C_FILES, CallSite, uses_of
+from kagent.source.sites import C_FILES, MAX_FILES, CallSite, uses_of
 
 if TYPE_CHECKING:
     from kagent.source.tree import SourceTree
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["CallPath", "call_path"]
 
 _MAX_DEFINITIONS = 4
-_MAX_DEPTH = 3
-_MAX_FRONTIER = 96
+_MAX_DEPTH = 4
+_MAX_FRONTIER = 64
+_MAX_HEADERS = 40
+_SECONDS = 15.0
 _MAX_REFERENCES = 8
 _FOLDED = ("inline", "static", "macro")
 """Callers that leave no frame of their own."""
@@ -42,7 +46,7 @@ class CallPath:
     """Whether a bound was met, so that a better answer may exist."""
 
 
-@dataclass(slots=True)
+@dataclass
 class _Search:
     """What is known while one question is answered."""
 
@@ -53,16 +57,30 @@ class _Search:
     calls: dict[str, CallSite] = field(default_factory=dict)
     """First call in `start`, by callee."""
     cut: bool = False
+    _until: float = 0.0
 
     def __post_init__(self) -> None:
         self.cut = self.function.truncated
+        self._until = time.monotonic() + _SECONDS
         for site in calls_of(self.function):
             self.calls.setdefault(site.callee, site)
 
+    @cached_property
+    def of_end(self) -> list[CallSite]:
+        """Uses of the end, anywhere."""
+        return self.uses([self.end], local=False)
+
+    def expired(self) -> bool:
+        """Whether no further search should begin."""
+        over = time.monotonic() > self._until
+        self.cut = self.cut or over
+        return over
+
     def uses(self, names: Iterable[str], *, local: bool) -> list[CallSite]:
+        """Uses in the whole tree, or only where `start` is compiled from: its file and headers."""
         path = self.function.path
-        globs = (path, "*.h") if local else C_FILES
-        sites, cut = uses_of(self.tree, names, globs=globs, near=path)
+        globs, files = ((path, "*.h"), _MAX_HEADERS) if local else (C_FILES, MAX_FILES)
+        sites, cut = uses_of(self.tree, names, globs=globs, near=path, files=files)
         self.cut = self.cut or cut
         return sites
 
@@ -73,6 +91,11 @@ class _Search:
         note: str = "",
     ) -> CallPath:
         return CallPath(self.start, self.end, kind, tuple(steps), note, self.cut)
+
+    def inside(self, site: CallSite) -> bool:
+        """Whether a use stands in `start` itself."""
+        function = self.function
+        return site.path == function.path and function.start <= site.line <= function.end
 
     def visible(self, site: CallSite) -> bool:
         """Whether the compiler sees the caller when it compiles `start`."""
@@ -108,8 +131,8 @@ def _called(search: _Search) -> CallPath | None:
     site = search.calls.get(search.end)
     if site is not None and site.kind == "call":
         return search.answer("direct", [site])
-    level = [s for s in search.uses([search.end], local=False) if s.kind == "call"]
-    if own := next((s for s in level if s.caller == search.function.name), None):
+    level = [s for s in search.of_end if s.kind == "call"]
+    if own := next(filter(search.inside, level), None):
         return search.answer("direct", [own])
     below: dict[str, tuple[CallSite, ...]] = {}
     for depth in range(_MAX_DEPTH):
@@ -118,7 +141,7 @@ def _called(search: _Search) -> CallPath | None:
             if (first := search.calls.get(caller)) and first.kind == "call":
                 return search.answer("through", [first, *steps], _folding(steps))
         below |= new
-        if not new:
+        if not new or search.expired():
             break
         level = [s for s in search.uses(new, local=True) if s.kind == "call"]
     return None
@@ -147,20 +170,23 @@ def _frontier(
 
 
 def _folding(steps: Sequence[CallSite]) -> str:
-    words = {"macro": "a macro", "inline": "inlined", "static": "inlined by the compiler"}
-    said = [f"{s.caller}: {words.get(s.caller_kind, 'ends in a tail call')}" for s in steps]
-    return ", ".join(said)
+    words = {
+        "macro": "a macro",
+        "inline": "inlined",
+        "static": "static, the compiler may inline it",
+    }
+    said = [f"{s.caller}: {words.get(s.caller_kind, 'may end in a tail call')}" for s in steps]
+    return "; ".join(said)
 
 
 def _pointed(search: _Search) -> CallPath:
-    uses = search.uses([search.end], local=False)
-    taken = [site for site in uses if site.kind == "reference"]
+    taken = [site for site in search.of_end if site.kind == "reference"]
     stored: dict[str, CallSite] = {}
     for site in taken:
         for member in _members(site):
             stored.setdefault(member, site)
     if stored:
-        for use in search.uses(stored, local=True):
+        for use in sorted(search.uses(stored, local=True), key=_only_read):
             if use.kind == "pointer" and (steps := _up(search, use)):
                 note = f"through the member {use.callee}"
                 return search.answer("pointer", [*steps, stored[use.callee]], note)
@@ -172,11 +198,16 @@ def _pointed(search: _Search) -> CallPath:
 
 def _up(search: _Search, use: CallSite) -> list[CallSite]:
     """The steps from the start to a use of the member; empty when there is no way."""
-    if use.caller == search.function.name and use.path == search.function.path:
+    if search.inside(use):
         return [use]
     first = search.calls.get(use.caller)
     folded = use.caller_kind in _FOLDED and search.visible(use)
     return [first, use] if first is not None and folded else []
+
+
+def _only_read(use: CallSite) -> bool:
+    """A member that is read, not called: in a condition, or into a variable."""
+    return not re.search(rf"(?:\.|->)\s*{re.escape(use.callee)}\s*\(", use.text)
 
 
 def _members(site: CallSite) -> Iterator[str]:

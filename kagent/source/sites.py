@@ -15,7 +15,16 @@ from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, c
 if TYPE_CHECKING:
     from kagent.source.tree import SourceTree
 
-__all__ = ["C_FILES", "CallSite", "CallerKind", "SiteKind", "store_of", "uses_of", "within"]
+__all__ = [
+    "C_FILES",
+    "MAX_FILES",
+    "CallSite",
+    "CallerKind",
+    "SiteKind",
+    "store_of",
+    "uses_of",
+    "within",
+]
 
 SiteKind = Literal["call", "pointer", "reference"]
 """call: by name; pointer: through the member or variable of that name; reference: the function's
@@ -24,7 +33,8 @@ CallerKind = Literal["function", "static", "inline", "macro", "assembly", "file"
 
 C_FILES = ("*.c", "*.h", "*.S")
 _MAX_NAMES = 128
-_MAX_FILES = 120
+MAX_FILES = 120
+"""Files that one search reads."""
 _MAX_HITS_OF_FILE = 200
 _MAX_MACRO_LINES = 60
 _MAX_ASM_LINES = 400
@@ -33,7 +43,8 @@ _ASIDE = re.compile(r"\"(?:[^\"\\]|\\.){0,400}\"|/\*.{0,400}?\*/|//.*|/\*.*")
 _DEFINE = re.compile(r"\s*#\s*define\s+(\w+)")
 # Lines that name a function for the linker or a tool, not to call it.
 _DECLARES = re.compile(
-    r"\s*(?:EXPORT_\w+|NOKPROBE_SYMBOL|_ASM_NOKPROBE|ALLOW_ERROR_INJECTION|BTF_ID)"
+    r"\s*(?:(?:EXPORT|TRACE_EVENT|DEFINE_EVENT|DECLARE)(?:_\w+)?|NOKPROBE_SYMBOL|_ASM_NOKPROBE"
+    r"|ALLOW_ERROR_INJECTION|BTF_ID)\b"
 )
 _INLINE = re.compile(r"\b(?:__always_inline|__no_kasan_or_inline|inline|__inline)\b")
 _ASM_START = re.compile(r"\s*(?:SYM_\w*START\w*|ENTRY)\((\w+)")
@@ -80,10 +91,12 @@ def uses_of(
     *,
     globs: Sequence[str] = C_FILES,
     near: str = "",
+    files: int = MAX_FILES,
 ) -> tuple[list[CallSite], bool]:
     """Every use of some C identifiers, by one grep; also whether a bound cut something.
 
-    Files are read from `near` outward: that file, its folder, headers, generic code, the rest.
+    Files are read from `near` outward: that file, its folder, headers, generic code, the rest;
+    at most `files` of them.
     """
     wanted = list(dict.fromkeys(names))
     words = "|".join(wanted[:_MAX_NAMES])
@@ -102,7 +115,7 @@ def uses_of(
     cut = cut or len(wanted) > _MAX_NAMES
     for number, (path, group) in enumerate(groupby(ranked, key=lambda hit: hit.path)):
         found = list(group)
-        if number >= _MAX_FILES:
+        if number >= files:
             return sites, True
         cut = cut or len(found) > _MAX_HITS_OF_FILE
         for hit in found[:_MAX_HITS_OF_FILE]:

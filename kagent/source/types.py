@@ -63,7 +63,8 @@ def _order(hit: GrepHit) -> tuple[int, bool, bool, str, int]:
 def _patterns(spelled: re.Match[str]) -> list[str]:
     name, keyword = spelled["name"], spelled["keyword"]
     tags = keyword or "struct|union|enum"
-    patterns = [rf"^[[:space:]]*(typedef[[:space:]]+)?({tags})[[:space:]]+{name}([[:space:]{{]|$)"]
+    body = rf"{name}([[:space:]][^;,*=()]*)?([{{].*)?$"
+    patterns = [rf"^[[:space:]]*(typedef[[:space:]]+)?({tags})[[:space:]]+{body}"]
     if keyword is None:
         patterns.append(rf"^[[:space:]]*typedef[[:space:]].*[^A-Za-z0-9_]{name}[[:space:]]*[;)([]")
         patterns.append(rf"^}}.*[^A-Za-z0-9_]{name}[[:space:]]*;")

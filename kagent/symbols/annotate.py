@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from kagent.klog.frames import SYMBOL, parse_frame, parse_pc
@@ -94,8 +94,8 @@ def frame_lines(data: bytes) -> list[FrameLine]:
     """
     found: list[FrameLine] = []
     trapped: Frame | None = None
-    for line in split_lines(data):
-        if "+0x" not in line.text or _DECODED.search(line.text):
+    for line in _lines_with(data, b"+0x"):
+        if _DECODED.search(line.text):
             continue
         pc = parse_pc(line)
         frames = (pc,) if pc else parse_frame(line) or _mentioned(line)
@@ -106,6 +106,17 @@ def frame_lines(data: bytes) -> list[FrameLine]:
         if wanted:
             found.append(FrameLine(line.start, line.end, wanted))
     return found
+
+
+def _lines_with(data: bytes, word: bytes) -> Iterator[Line]:
+    """The lines that hold a word; a long log has few of them."""
+    start = 0
+    while (at := data.find(word, start)) >= 0:
+        start = data.rfind(b"\n", start, at) + 1 or start
+        newline = data.find(b"\n", at)
+        end = newline + 1 if newline >= 0 else len(data)
+        yield from split_lines(data, start, end)
+        start = end
 
 
 def _same(frame: Frame, pc: Frame) -> bool:

@@ -10,12 +10,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import atheris
+import atheris  # type: ignore[import-untyped]
 
 HERE = Path(__file__).resolve().parent
 SEEDS = (HERE / "seeds", HERE.parent / "data" / "klog")
 DICTIONARY = HERE / "kernel.dict"
-DEFAULTS = {"dict": str(DICTIONARY), "max_len": "8192", "timeout": "10"}
+DEFAULTS = {"dict": str(DICTIONARY), "max_len": "4096", "timeout": "10"}
 
 sys.path.insert(0, str(HERE.parents[1]))
 with atheris.instrument_imports(include=["kagent.klog", "kagent.text"]):

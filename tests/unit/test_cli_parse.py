@@ -10,8 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from kagent.cli.app import app
 
@@ -172,7 +171,7 @@ def test_stacks_have_roles_and_words_are_hexadecimal() -> None:
 def test_spans_are_bytes_of_the_log(tmp_path: Path) -> None:
     log = OOPS.read_bytes()
     path = tmp_path / "console.log"
-    path.write_bytes("[    0.1] caf\u00e9 \u2014 ready\n".encode() + log)
+    path.write_bytes(b"[    0.1] caf\xe9 \xe2\x80\x94 ready\n" + log)  # \xe9 alone is no UTF-8
     (report,) = as_json(path)["reports"]
     (plain,) = as_json(OOPS)["reports"]
     moved = path.stat().st_size - len(log)

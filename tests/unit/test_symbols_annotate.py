@@ -181,14 +181,15 @@ def test_nothing_to_decode() -> None:
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_taking_the_annotations_out_gives_the_log_back(
-    data: st.DataObject, symbolizer: Symbolizer, fan: str, widget: str
+    data: st.DataObject, build: Path, fan: str, widget: str
 ) -> None:
     spelled = [f" {fan}", f"RIP: 0010:{widget}", f" ? {widget}", f" {fan} from {widget}"]
     known = st.sampled_from([f"[    1.0] {text}".encode() for text in spelled])
     noise = st.binary(max_size=40) | st.sampled_from([b" gone+0x1/0x2", b"\xff+0x1/0x2"])
     ends = st.sampled_from([b"\n", b"\r\n", b""])
     log = b"".join(data.draw(st.lists(known | noise | ends, max_size=12)))
-    found = annotate(log, symbolizer, below=lambda _: ["| at x.c:1"])
+    with Symbolizer.open(build / "vmlinux", build / "modules", allow_mismatch=True) as symbolizer:
+        found = annotate(log, symbolizer, below=lambda _: ["| at x.c:1"])
     assert strip(found.apply(log)) == log
     assert found.frames == found.decoded + found.reasons.total()
 

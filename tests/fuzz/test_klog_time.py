@@ -1,0 +1,80 @@
+"""One endless line, or very many bad ones, must not cost more than their length."""
+
+from __future__ import annotations
+
+import faulthandler
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kagent.klog import parse_log, reformat
+
+SIZE = 10_000_000
+SECONDS = 5.0
+"""Processor time for 10 MB; a quiet machine needs under 0.1 s."""
+
+# (what the line begins with, what it goes on with): each tempts another rule to look for its end.
+LINES = {
+    "nothing": (b"", b"\x00"),
+    "blanks": (b"", b" "),
+    "quotes": (b"", b"> "),
+    "brackets": (b"", b"[ "),
+    "stamps": (b"", b"[    1.000000] "),
+    "callers": (b"[    1.000000]", b"[    T1]"),
+    "escapes": (b"\x1b[", b"0;"),
+    "titles": (b"\x1b]", b"\x1b]"),
+    "carriage returns": (b"BUG: x", b"\r"),
+    "broken UTF-8": (b"BUG: ", b"\xe2\x80"),
+    "headers": (b"", b"BUG: KASAN: WARNING: INFO: "),
+    "panics": (b"Kernel panic - not syncing: ", b"Fatal exception "),
+    "hung": (b"INFO: task ", b"a:1 blocked for more than "),
+    "frames": (b"Call Trace:\n ", b"f+0x1/0x2 "),
+    "symbol": (b" ", b"f."),
+    "symbol's offset": (b" f+0x", b"1"),
+    "columns": (b"", b"[<ffffffff81000000>] "),
+    "arm frames": (b" (", b"f from g "),
+    "mangled": (b" _R", b"NvC1a"),
+    "inlines": (b" ", b"a b.c:1 [inline] "),
+    "locks": (b" #0: ffffffff81000000 (", b"&a){+.+.}-{3:3}, at: "),
+    "registers": (b"RAX: ", b"0000000000000000 RBX: "),
+    "modules": (b"Modules linked in: ", b"a(O) "),
+    "digits": (b"BUG: ", b"12345678"),
+    "syslog": (b"Jan  1 00:00:00 ", b"host kernel: "),
+    "login": (b"", b" login: "),
+}
+
+
+@pytest.fixture(autouse=True)
+def watchdog() -> Iterator[None]:
+    """Regular expressions cannot be interrupted: end the process with a traceback instead."""
+    faulthandler.dump_traceback_later(60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+def cost(data: bytes) -> float:
+    """Processor seconds for all that a log goes through."""
+    text = data.decode("utf-8", "replace")
+    started = time.process_time()
+    parse_log(data)
+    reformat(text)
+    return time.process_time() - started
+
+
+def endless(name: str, size: int) -> bytes:
+    start, rest = LINES[name]
+    return start + rest * (size // len(rest))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_one_line_of_ten_megabytes(name: str) -> None:
+    assert cost(endless(name, SIZE)) < SECONDS
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_report_full_of_long_lines(name: str) -> None:
+    """4 KB is the most that is looked at of a line: 60 such lines stand inside a report."""
+    long = endless(name, 4000).replace(b"\n", b" ")
+    report = b"BUG: KASAN: slab-out-of-bounds in f+0x1/0x2\nCall Trace:\n"
+    assert cost(report + b"\n".join([long] * 60) + b"\n f+0x1/0x2\n") < SECONDS
