@@ -29,6 +29,7 @@ from kagent.settings import Settings
 
 __all__ = ["build_graph"]
 
+_MAX_STEPS = 250
 Graph = CompiledStateGraph[State, Settings, InputState, OutputState]
 
 
@@ -67,4 +68,6 @@ def build_graph(*, route: Route | None = None, checkpointer: Checkpointer = None
     graph.add_edge("deadlock_tools", "deadlock_synthesis")  # and → deadlock_tools | verify
     graph.add_edge("verify", "synthesizer")
     graph.add_edge("synthesizer", END)
-    return graph.compile(checkpointer=checkpointer, name=f"kagent-{route or 'triage'}")
+    compiled = graph.compile(checkpointer=checkpointer, name=f"kagent-{route or 'triage'}")
+    # An analyser and its tools take two steps a model call; LangGraph's own limit is 25 in all.
+    return compiled.with_config(recursion_limit=_MAX_STEPS)

@@ -104,7 +104,7 @@ def _schema() -> dict[str, Any]:
     config = ConfigDict(
         use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
     )
-    # A type's own config would win over one given for it, hence the list around it.
+    # pydantic takes a config for what holds a dataclass, not for the dataclass: hence the list.
     types = TypeAdapter(list[KernelLog], config=config).json_schema(mode="serialization")
     defs = {name: _words_as_strings(one) for name, one in sorted(types["$defs"].items())}
     log = defs.pop("KernelLog")

@@ -21,6 +21,7 @@ __all__ = [
     "CallSite",
     "CallerKind",
     "SiteKind",
+    "readable",
     "store_of",
     "uses_of",
     "within",
@@ -75,6 +76,14 @@ def store_of(tree: SourceTree) -> Store:
     return RevisionStore(tree.root, tree.revision) if tree.revision else DirectoryStore(tree.root)
 
 
+def readable(path: str) -> bool:
+    """Whether the tree lets that name be read; a search may also hit ``-x.c``."""
+    try:
+        return confined(path) == path
+    except InputError:
+        return False
+
+
 def within(folder: str | None) -> tuple[str, ...]:
     """Patterns for the sources below a folder; `InputError` for names outside the tree."""
     if folder is None:
@@ -105,9 +114,7 @@ def uses_of(
     pattern = rf"(^|[^A-Za-z0-9_])({words})([^A-Za-z0-9_]|$)"
     hits, cut = store_of(tree).grep([pattern], globs)
     spelled = re.compile(rf"(?<!\w)(?:{words})(?!\w)")
-    kept = [
-        hit for hit in hits if not _is_aside(hit.text) and hit.path.endswith((".c", ".h", ".S"))
-    ]
+    kept = [hit for hit in hits if readable(hit.path) and not _is_aside(hit.text)]
     ranked = sorted(kept, key=lambda hit: (*_distance(hit.path, near), hit.path, hit.line))
     if ranked and _rank(ranked[0]) < OUTSIDE_KERNEL:
         ranked = [hit for hit in ranked if _rank(hit) < OUTSIDE_KERNEL]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kagent.source.lookup import OUTSIDE_KERNEL, rank_path
 from kagent.source.model import Excerpt
 from kagent.source.paging import Page, page_of
-from kagent.source.sites import store_of
+from kagent.source.sites import readable, store_of
 from kagent.source.store import GrepHit
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def find_type(tree: SourceTree, name: str, *, offset: int = 0, limit: int = 20) 
     if spelled is None:
         return page_of([], offset, limit, truncated=False)
     hits, cut = store_of(tree).grep(_patterns(spelled), _FILES)
-    ranked = sorted(hits, key=_order)
+    ranked = sorted((hit for hit in hits if readable(hit.path)), key=_order)
     if ranked and rank_path(ranked[0].path)[0] < OUTSIDE_KERNEL:
         ranked = [hit for hit in ranked if rank_path(hit.path)[0] < OUTSIDE_KERNEL]
     cut = cut or len(ranked) > _MAX_HITS

@@ -101,9 +101,9 @@ def test_calls_are_bounded_however_curious_the_model_is() -> None:
         return tool_call("read_source", path="Makefile", start=1, end=2)
 
     with chat_endpoint(answer) as endpoint:
-        config = settings(endpoint, kernel_src=str(SOURCE), max_model_calls=4)
+        config = settings(endpoint, kernel_src=str(SOURCE), max_model_calls=20)
         resolution = analyze(LOG, settings=config)
-    assert resolution.usage.calls == 4
+    assert resolution.usage.calls == 20
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,63 @@ def test_an_unreachable_endpoint_says_what_to_check() -> None:
     resolution = analyze(LOG, settings=settings("http://127.0.0.1:9/v1"))
     assert resolution.engine.kind == "rules"
     assert any("OPENAI_BASE_URL" in note for note in resolution.notes)
+
+
+def hung(*names: str) -> str:
+    """A log of tasks that each wait in a function of their own."""
+    rows = []
+    for pid, name in enumerate(names, 98):
+        rows += [
+            f"INFO: task {name}:{pid} blocked for more than 10 seconds.",
+            "      Not tainted 6.1.0 #1",
+            f"task:{name:<15} state:D stack:0     pid:{pid}    ppid:2      flags:0x00004000",
+            "Call Trace:",
+            " <TASK>",
+            " __schedule+0x34d/0xa00",
+            " schedule+0x5a/0xd0",
+            " schedule_preempt_disabled+0x11/0x20",
+            " __mutex_lock.constprop.0+0x39d/0x720",
+            f" {name}_work+0x16/0x30",
+            " kthread+0xda/0x100",
+            " ret_from_fork+0x22/0x30",
+            " </TASK>",
+        ]
+    return "".join(f"[   21.{i:06}] {row}\n" for i, row in enumerate(rows))
+
+
+def test_each_task_has_a_sub_agent_and_they_work_side_by_side() -> None:
+    def answer(request: dict[str, Any]) -> Any:
+        if not is_final(request):
+            return text("Done.")
+        facts = facts_of(request)
+        if "tasks" not in facts:
+            return text({"summary": "They wait."})
+        first = facts["evidence"][0]["id"]
+        claim = {"claim": f"{facts['tasks'][0]} waits.", "confidence": 0.5, "evidence": [first]}
+        return text({"claims": [claim]})
+
+    with chat_endpoint(answer, delay=0.5) as endpoint:
+        resolution = analyze(hung("store", "trim", "scrub"), settings=settings(endpoint))
+        shown = [facts_of(r).get("tasks") for r in endpoint.requests]
+    said = {f.claim for f in resolution.findings if f.by == "model:scripted"}
+    assert said == {"store/98 waits.", "trim/99 waits.", "scrub/100 waits."}
+    assert sorted(t for tasks in shown if tasks for t in tasks) == [
+        "store/98",
+        "scrub/100",
+        "trim/99",
+    ]
+    assert endpoint.at_once == 3
+    assert resolution.summary == "They wait."
+
+
+def test_many_tasks_share_a_bounded_number_of_sub_agents() -> None:
+    names = [f"worker{chr(97 + i)}" for i in range(20)]
+    with chat_endpoint(lambda _request: text({"claims": []})) as endpoint:
+        config = settings(endpoint, max_task_agents=4)
+        resolution = analyze(hung(*names), settings=config)
+        asked = [r for r in endpoint.requests if "tasks" in facts_of(r)]
+    assert len(asked) == 4
+    assert any("20 tasks" in note and "4 sub-agents" in note for note in resolution.notes)
 
 
 def test_the_log_reaches_the_model_as_fenced_data_only() -> None:

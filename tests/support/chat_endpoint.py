@@ -40,13 +40,18 @@ class Endpoint:
 
     def __init__(self, answer: Callable[[dict[str, Any]], Answer], delay: float) -> None:
         self.requests: list[dict[str, Any]] = []
+        self.at_once = 0
+        """The most requests that were being answered at the same time."""
+        self._busy = 0
+        self._lock = threading.Lock()
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                endpoint.requests.append(request)
-                time.sleep(delay)
+                with endpoint._answering():
+                    endpoint.requests.append(request)
+                    time.sleep(delay)
                 reply = answer(request)
                 if isinstance(reply, int):
                     self._send(reply, {"error": {"message": "out of order", "type": "server"}})
@@ -72,6 +77,17 @@ class Endpoint:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        with self._lock:
+            self._busy += 1
+            self.at_once = max(self.at_once, self._busy)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Endpoint]:

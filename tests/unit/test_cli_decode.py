@@ -197,3 +197,27 @@ def test_a_revision_is_read_without_links(kagent, case, tmp_path):
     done = kagent(str(case.log), *case.data, "--kernel-src", spec, "--color", "always")
     assert done.returncode == 0
     assert re.search(rb" at init/main\.c:\d+\x1b\[0m\r\n", done.stdout)
+
+
+def test_a_repository_without_the_tag_says_what_was_read(kagent, case, tmp_path):
+    from support.repository import GitRepository
+
+    repository = GitRepository(tmp_path / "src")
+    repository.commit("base", {"init/main.c": "int x;\n"})
+    done = kagent(str(case.log), *case.data, "--kernel-src", str(repository.path))
+    assert done.returncode == 0
+    assert "has no tag" in done.stderr
+    assert "the files as they are were used instead" in done.stderr
+
+
+def test_an_installed_debug_package_is_found(kagent, case, monkeypatch):
+    asked = []
+
+    def find(release: str) -> Path:
+        asked.append(release)
+        return case.root / "vmlinux"
+
+    monkeypatch.setattr("kagent.symbols.find_vmlinux", find)
+    done = kagent(str(case.log))
+    assert asked == [RELEASE]
+    assert "1 of 4 frames decoded" in done.stderr

@@ -314,6 +314,16 @@ def test_a_crowd_of_callers_is_cut(tmp_path: Path) -> None:
     assert (found.total, found.truncated) == (120, True)
 
 
+def test_files_with_hostile_names_are_passed_over(tmp_path: Path) -> None:
+    text = "struct trap {\n\tint x;\n};\nvoid bait(void)\n{\n\thub();\n}\n"
+    for name in ("-x.c", "~root.h", ":(top)a.c", "good.c"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "link.c").symlink_to("/etc/passwd")
+    tree = SourceTree.open(tmp_path)
+    assert [s.path for s in find_callers(tree, "hub").items] == ["good.c"]
+    assert [s.path for s in find_type(tree, "trap").items] == ["good.c"]
+
+
 def test_circles_end(tmp_path: Path) -> None:
     ring = "".join(f"static void r{n}(void)\n{{\n\tr{(n + 1) % 40}();\n}}\n" for n in range(40))
     (tmp_path / "ring.c").write_text(ring + "void out(void)\n{\n\tend();\n}\n")
