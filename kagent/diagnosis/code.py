@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kagent.source.c_syntax import CSource
+from kagent.source.model import rows
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -102,9 +103,9 @@ class CFunction:
 
     def line(self, number: int) -> str:
         """A source line without its indentation."""
-        rows = self.text.splitlines()
+        lines = rows(self.text)
         at = number - self.start
-        return rows[at].strip() if 0 <= at < len(rows) else ""
+        return lines[at].strip() if 0 <= at < len(lines) else ""
 
     def accesses(self, first: int | None = None, last: int | None = None) -> list[MemberAccess]:
         """Member accesses that start on lines `first` to `last`; of the whole body by default."""

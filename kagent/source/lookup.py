@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from kagent.source.c_syntax import CSource, FunctionSpan
+from kagent.source.model import rows
 from kagent.source.names import source_names
 
 __all__ = ["OUTSIDE_KERNEL", "definitions_in", "rank_path"]
@@ -58,7 +59,7 @@ def _assembled(text: str, name: str) -> list[FunctionSpan]:
     spans: list[FunctionSpan] = []
     begin: tuple[int, str] | None = None
     holds = False
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(rows(text), 1):
         if found := _ASM_BEGIN.match(line):
             begin, holds = (number, found[1]), found[1] == name
         elif begin is None:

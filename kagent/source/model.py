@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Excerpt", "FunctionSource"]
+__all__ = ["Excerpt", "FunctionSource", "rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class Excerpt:
 
     def numbered(self, mark: int | None = None) -> str:
         """The text with line numbers; ``>`` before the line `mark`."""
-        rows = self.text.splitlines()
-        width = len(str(self.start + len(rows)))
+        lines = rows(self.text)
+        width = len(str(self.start + len(lines)))
         return "\n".join(
             f"{'>' if self.start + i == mark else ' '}{self.start + i:>{width}}  {row}".rstrip()
-            for i, row in enumerate(rows)
+            for i, row in enumerate(lines)
         )
 
 
@@ -41,3 +41,8 @@ class FunctionSource(Excerpt):
     """A whole function definition."""
 
     name: str = ""
+
+
+def rows(text: str) -> list[str]:
+    """The lines of a source text as compilers count them: a form feed, say, ends none."""
+    return text.removesuffix("\n").split("\n") if text else []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kagent.errors import InputError
 from kagent.source.lookup import OUTSIDE_KERNEL, rank_path
-from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, confined
+from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, confined, readable
 
 if TYPE_CHECKING:
     from kagent.source.tree import SourceTree
@@ -21,7 +21,6 @@ __all__ = [
     "CallSite",
     "CallerKind",
     "SiteKind",
-    "readable",
     "store_of",
     "uses_of",
     "within",
@@ -74,14 +73,6 @@ class CallSite:
 def store_of(tree: SourceTree) -> Store:
     """The place with the tree's files."""
     return RevisionStore(tree.root, tree.revision) if tree.revision else DirectoryStore(tree.root)
-
-
-def readable(path: str) -> bool:
-    """Whether the tree lets that name be read; a search may also hit ``-x.c``."""
-    try:
-        return confined(path) == path
-    except InputError:
-        return False
 
 
 def within(folder: str | None) -> tuple[str, ...]:

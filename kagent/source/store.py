@@ -16,7 +16,7 @@ from typing import Protocol
 from kagent.errors import InputError, MissingDataError
 from kagent.source.git import GitOutput, GitRepository
 
-__all__ = ["DirectoryStore", "GrepHit", "RevisionStore", "Store", "confined"]
+__all__ = ["DirectoryStore", "GrepHit", "RevisionStore", "Store", "confined", "readable"]
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 _MAX_GREP_BYTES = 16 * 1024 * 1024
@@ -50,6 +50,14 @@ def confined(path: str) -> str:
     if clean.partition("/")[0].lower() == ".git":
         raise InputError(f"{path!r} is not a source file")
     return clean
+
+
+def readable(path: str) -> bool:
+    """Whether the tree lets that name be read; a search may also hit ``-x.c``."""
+    try:
+        return confined(path) == path
+    except InputError:
+        return False
 
 
 class Store(Protocol):

@@ -14,10 +14,10 @@ from kagent.source.c_syntax import CSource, FunctionSpan
 from kagent.source.git import GitRepository
 from kagent.source.lookup import OUTSIDE_KERNEL, definitions_in, rank_path
 from kagent.source.maintainers import Maintainers, SubsystemEntry
-from kagent.source.model import Excerpt, FunctionSource
+from kagent.source.model import Excerpt, FunctionSource, rows
 from kagent.source.names import definition_patterns, source_names
 from kagent.source.release import revision_candidates
-from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, confined
+from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, confined, readable
 
 __all__ = ["SourceTree"]
 
@@ -141,7 +141,7 @@ class SourceTree:
         `MissingDataError` for a file that is not there.
         """
         path = confined(path)
-        lines = self._text(path).splitlines()
+        lines = rows(self._text(path))
         if start < 1 or end < start or start > len(lines):
             raise InputError(
                 f"{path} has no lines {start}-{end}", hint=f"it has {len(lines)} lines"
@@ -254,7 +254,7 @@ class SourceTree:
         return [self._function(path, span) for span in spans]
 
     def _function(self, path: str, span: FunctionSpan) -> FunctionSource:
-        lines = self._text(path).splitlines()
+        lines = rows(self._text(path))
         last = min(span.end, span.start + MAX_FUNCTION_LINES - 1)
         text = "\n".join(lines[span.start - 1 : last])
         cut = last < span.end
@@ -276,7 +276,9 @@ def _files_of(name: str, hits: Sequence[GrepHit]) -> list[str]:
     """Files with a hit for this name that looks like a definition, the kernel's own first."""
     words = "|".join(map(re.escape, source_names(name)))
     spelled = re.compile(rf"(?P<before>.*?)\b(?:{words})\b")
-    paths = {hit.path for hit in hits if _may_define(hit.text.rstrip(), spelled)}
+    paths = {
+        hit.path for hit in hits if readable(hit.path) and _may_define(hit.text.rstrip(), spelled)
+    }
     ranked = sorted(paths, key=rank_path)
     best = rank_path(ranked[0])[0] if ranked else 0
     return [

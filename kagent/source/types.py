@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from kagent.source.lookup import OUTSIDE_KERNEL, rank_path
 from kagent.source.model import Excerpt
 from kagent.source.paging import Page, page_of
-from kagent.source.sites import readable, store_of
-from kagent.source.store import GrepHit
+from kagent.source.sites import store_of
+from kagent.source.store import GrepHit, readable
 
 if TYPE_CHECKING:
     from kagent.source.tree import SourceTree

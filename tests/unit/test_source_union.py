@@ -65,3 +65,16 @@ def test_a_directory_inside_a_checkout_is_a_tree_of_its_own(tmp_path: Path) -> N
     below.mkdir()
     (below / "frob.c").write_text("int frob(void)\n{\n\treturn 0;\n}\n")
     assert [f.origin for f in SourceTree.open(below).lookup(["frob"])["frob"]] == ["frob.c:1-4"]
+
+
+def test_only_newlines_end_a_line(tmp_path: Path) -> None:
+    (tmp_path / "page.c").write_text("int a;\f\nint b(void)\n{\n\treturn 1;\n}\n")
+    tree = SourceTree.open(tmp_path)
+    assert tree.read_lines("page.c", 2, 2).text == "int b(void)"
+    (found,) = tree.lookup(["b"])["b"]
+    assert (found.start, found.end, found.text[-1]) == (2, 5, "}")
+
+
+def test_a_file_with_a_name_like_an_option_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "-x.c").write_text("int b(void)\n{\n\treturn 1;\n}\n")
+    assert not SourceTree.open(tmp_path).lookup(["b"]).get("b")
