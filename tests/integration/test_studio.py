@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kagent import analyze
+from kagent import CommitIndex, analyze
+from kagent.demo.runner import SAMPLES, run, unpack
 
 langgraph_sdk = pytest.importorskip("langgraph_sdk")
 pytest.importorskip("langgraph_api", reason="needs the [studio] extra")
@@ -81,6 +82,11 @@ async def client(studio: str) -> AsyncIterator[Any]:
         yield opened
 
 
+def without_volatile(resolution: dict[str, Any]) -> dict[str, Any]:
+    """Without run times, and without notes, which name this machine's directories."""
+    return {k: v for k, v in resolution.items() if k not in {"usage", "notes"}}
+
+
 def chat(text: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}]}
 
@@ -96,11 +102,27 @@ async def test_a_pasted_log_returns_the_resolution_as_a_message(client: Any) -> 
 async def test_the_server_says_what_the_library_says(client: Any) -> None:
     values = await client.runs.wait(None, "triage", input={"log": LOG})
     here = analyze(LOG).model_dump(mode="json")
-    served = values["resolution"]
-    for volatile in ("usage", "engine"):
-        served.pop(volatile)
-        here.pop(volatile)
-    assert served == here
+    assert without_volatile(values["resolution"]) == without_volatile(here)
+
+
+async def test_the_demo_crash_pasted_as_a_message_is_resolved_as_by_the_demo(
+    client: Any, tmp_path: Path
+) -> None:
+    case = unpack(SAMPLES["tidelink"], tmp_path)
+    assert case.repository
+    assert case.index
+    CommitIndex.build(case.repository, case.index).close()
+    context = {
+        "modules": str(case.modules),
+        "kernel_src": case.kernel_src,
+        "index": str(case.index),
+    }
+    log = case.log.read_text("utf-8", "replace")
+    values = await client.runs.wait(None, "triage", input=chat(log), context=context)
+    served = without_volatile(values["resolution"])
+    assert served == without_volatile(run("tidelink").model_dump(mode="json"))
+    assert served["fault"]["expression"] == "st->datum->gain_ppm"
+    assert served["fixes"][0]["hash"].startswith("f9eb570aa5b1")
 
 
 @pytest.mark.parametrize("payload", [chat(LOG), {"log": LOG}], ids=["chat", "log"])
