@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from kagent.cli.options import Log, MaxLogBytes, make_settings
+from kagent.cli.options import (
+    AllowMismatch,
+    KernelSrc,
+    Log,
+    MaxLogBytes,
+    Modules,
+    Vmlinux,
+    make_settings,
+)
 from kagent.cli.output import check_output, pick_format, write_resolution
 from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log
 
@@ -42,30 +50,9 @@ def progress(*, quiet: bool) -> Iterator[Progress | None]:
 
 def analyze(
     log: Log = "-",
-    vmlinux: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="vmlinux with debug info.",
-            rich_help_panel="Data",
-        ),
-    ] = None,
-    modules: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", exists=True, help="Where .ko files are.", rich_help_panel="Data"
-        ),
-    ] = None,
-    kernel_src: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH[@REV]",
-            help="Kernel source: a tree, or a git repository at a revision.",
-            rich_help_panel="Data",
-        ),
-    ] = None,
+    vmlinux: Vmlinux = None,
+    modules: Modules = None,
+    kernel_src: KernelSrc = None,
     index: Annotated[
         Path | None,
         typer.Option(
@@ -76,14 +63,7 @@ def analyze(
             rich_help_panel="Data",
         ),
     ] = None,
-    allow_mismatch: Annotated[
-        bool | None,
-        typer.Option(
-            "--allow-mismatch",
-            help="Use debug info of another build; lines become approximate.",
-            rich_help_panel="Data",
-        ),
-    ] = None,
+    allow_mismatch: AllowMismatch = None,
     model: Annotated[
         str | None,
         typer.Option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kagent.cli.options import Log, MaxLogBytes
+from kagent.cli.options import AllowMismatch, KernelSrc, Log, MaxLogBytes, Modules, Vmlinux
 from kagent.cli.output import check_output, emit_bytes, say
 from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log_bytes
 from kagent.errors import InputError, MissingDataError
@@ -40,35 +40,9 @@ class Color(StrEnum):
 
 def decode(
     log: Log = "-",
-    vmlinux: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            envvar="KAGENT_VMLINUX",
-            help="vmlinux with debug info.",
-            show_default="that of the installed debug package",
-        ),
-    ] = None,
-    modules: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            exists=True,
-            envvar="KAGENT_MODULES",
-            help="Where .ko files are.",
-            show_default="those of the installed kernel",
-        ),
-    ] = None,
-    kernel_src: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH[@REV]",
-            envvar="KAGENT_KERNEL_SRC",
-            help="Kernel source: a tree, or a git repository at a revision.",
-        ),
-    ] = None,
+    vmlinux: Vmlinux = None,
+    modules: Modules = None,
+    kernel_src: KernelSrc = None,
     source: Annotated[
         int,
         typer.Option(
@@ -78,14 +52,7 @@ def decode(
             help="Show N lines of source around the trapping line.",
         ),
     ] = 0,
-    allow_mismatch: Annotated[
-        bool,
-        typer.Option(
-            "--allow-mismatch",
-            envvar="KAGENT_ALLOW_MISMATCH",
-            help="Use debug info of another build; lines are marked approximate.",
-        ),
-    ] = False,
+    allow_mismatch: AllowMismatch = None,
     color: Annotated[
         Color, typer.Option(help="Colours, and links to files of a plain tree.")
     ] = Color.auto,
@@ -112,7 +79,7 @@ def decode(
     from kagent.symbols.annotate import annotate
 
     with Symbolizer.open(
-        vmlinux, modules, release=release, allow_mismatch=allow_mismatch
+        vmlinux, modules, release=release, allow_mismatch=bool(allow_mismatch)
     ) as symbolizer:
         decoding = annotate(
             data, symbolizer, position=view.position, style=view.style, below=view.below

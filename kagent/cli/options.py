@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,16 @@ from kagent.errors import InputError
 if TYPE_CHECKING:
     from kagent.settings import Settings
 
-__all__ = ["Log", "MaxLogBytes", "make_settings", "size"]
+__all__ = [
+    "AllowMismatch",
+    "KernelSrc",
+    "Log",
+    "MaxLogBytes",
+    "Modules",
+    "Vmlinux",
+    "make_settings",
+    "size",
+]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -36,6 +46,42 @@ MaxLogBytes = Annotated[
         envvar="KAGENT_MAX_LOG_BYTES",
         show_default="64M",
         help="Refuse larger logs.",
+    ),
+]
+_DATA: dict[str, Any] = {"rich_help_panel": "Data"}
+Vmlinux = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        envvar="KAGENT_VMLINUX",
+        help="vmlinux with debug info.",
+        **_DATA,
+    ),
+]
+Modules = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", exists=True, envvar="KAGENT_MODULES", help="Where .ko files are.", **_DATA
+    ),
+]
+KernelSrc = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH[@REV]",
+        envvar="KAGENT_KERNEL_SRC",
+        help="Kernel source: a tree, or a git repository at a revision.",
+        **_DATA,
+    ),
+]
+AllowMismatch = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-mismatch",
+        envvar="KAGENT_ALLOW_MISMATCH",
+        help="Use debug info of another build; lines become approximate.",
+        **_DATA,
     ),
 ]
 
