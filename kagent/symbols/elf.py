@@ -8,14 +8,16 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
 from kagent.errors import CorruptDataError, InputError
-from kagent.symbols.symtab import ElfSymbol, SymbolTable
+
+if TYPE_CHECKING:
+    from kagent.symbols.symtab import ElfSymbol, SymbolTable
 
 __all__ = ["ElfImage", "ElfSection"]
 
@@ -229,6 +231,8 @@ class ElfImage:
 
     @cached_property
     def _table(self) -> SymbolTable:
+        from kagent.symbols.symtab import SymbolTable  # numpy: not before a file is searched
+
         return SymbolTable(self)
 
     def find(self, name: str) -> tuple[ElfSymbol, ...]:

@@ -14,11 +14,12 @@ from kagent.symbols.dwarf import DrgnDwarf, drgn_available
 from kagent.symbols.elf import ElfImage
 from kagent.symbols.files import open_image_file
 from kagent.symbols.model import Location, Variable
-from kagent.symbols.symtab import ElfSymbol
 from kagent.symbols.tools import ToolDwarf, line_tool
 
 if TYPE_CHECKING:
     import drgn
+
+    from kagent.symbols.symtab import ElfSymbol
 
 __all__ = ["DebugObject", "open_object"]
 

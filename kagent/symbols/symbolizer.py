@@ -22,10 +22,11 @@ from kagent.symbols.files import ModuleDirectory, fold_module_name
 from kagent.symbols.layout import layout_of, member_at_offset, member_by_path
 from kagent.symbols.model import Location, Member, Symbolized, Variable
 from kagent.symbols.objects import DebugObject, open_object
-from kagent.symbols.symtab import ElfSymbol
 
 if TYPE_CHECKING:
     import drgn
+
+    from kagent.symbols.symtab import ElfSymbol
 
 __all__ = ["NO_VMLINUX", "Symbolizer"]
 
