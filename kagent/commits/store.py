@@ -13,6 +13,7 @@ import hashlib
 import json
 import sqlite3
 import threading
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ class Store:
                     continue
                 if read_manifest(directory) == self.manifest:
                     self._open = stack.pop_all()
+                    # A cache may drop the last reference, or the process end with it.
+                    weakref.finalize(self, self._open.close)
                     return
         raise IndexCorruptError(f"the index {directory} changes while it is being opened")
 

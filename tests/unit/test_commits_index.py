@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import shutil
@@ -484,3 +485,11 @@ def test_any_langchain_embedding_will_do(
         CommitIndex.open(out)
     with CommitIndex.open(out, embedding=embedding) as index:
         assert index.search_crash(CRASH)[0].hash == history[1]
+
+
+def test_an_index_that_is_dropped_lets_go_of_its_files(tmp_path: Path) -> None:
+    repository, _ = fan_history(tmp_path / "repo")
+    CommitIndex.build(repository.path, tmp_path / "index")
+    gc.collect()
+    held = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    assert not [name for name in held if name.startswith(str(tmp_path))]
