@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from kagent.errors import CorruptDataError
 from kagent.symbols.corefile import registers_as_core
 from kagent.symbols.elf import ElfImage
-from kagent.symbols.model import Location, Variable
+from kagent.symbols.model import UNNAMED, Location, Variable
 from kagent.symbols.paths import tidy_path
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class DrgnDwarf:
     def _chain(self, address: int) -> tuple[Location, ...]:
         with self._damage_reported(), suppress(LookupError):
             return tuple(
-                Location(at.name() or "?", tidy_path(at.filename), at.line, at.column)
+                Location(at.name() or UNNAMED, tidy_path(at.filename), at.line, at.column)
                 for at in self._program.source_location(address)
                 if at.filename
             )
@@ -190,7 +190,7 @@ class DrgnDwarf:
             # A value in memory faults: a log has registers, not memory.
             with suppress(self._drgn.FaultError, ValueError, TypeError):
                 value = _as_int(found.value_()) if place is None else None
-        return Variable(name, found.type_.type_name(), frame.name or "?", depth, value, place)
+        return Variable(name, found.type_.type_name(), frame.name or UNNAMED, depth, value, place)
 
 
 def _as_int(value: object) -> int | None:

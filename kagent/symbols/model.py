@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from kagent.klog.model import Frame
 
-__all__ = ["Location", "Member", "Symbolized", "Variable"]
+__all__ = ["UNNAMED", "Location", "Member", "Symbolized", "Variable"]
+
+UNNAMED = "?"
+"""The function of a location that debug info does not name."""
 
 
 @dataclass(frozen=True, slots=True)

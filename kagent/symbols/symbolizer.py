@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -20,7 +20,7 @@ from kagent.klog.model import Frame
 from kagent.symbols.build import BuildCheck
 from kagent.symbols.files import ModuleDirectory, fold_module_name
 from kagent.symbols.layout import layout_of, member_at_offset, member_by_path
-from kagent.symbols.model import Location, Member, Symbolized, Variable
+from kagent.symbols.model import UNNAMED, Location, Member, Symbolized, Variable
 from kagent.symbols.objects import DebugObject, open_object
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Symbolizer:
             if len(chains) > 1:
                 note = f"{len(chains)} functions of this name have this size"
             elif chains[0]:
-                chain = chains[0]
+                chain = _named(chains[0], frame)
             else:
                 note = note or used.note or "no line in the debug info"
         if not chain and frame.file and frame.line:
@@ -351,6 +351,14 @@ def _require_kernel(opened: DebugObject) -> None:
             hint="install the distribution's kernel debug package, or build with "
             "CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y",
         )
+
+
+def _named(chain: tuple[Location, ...], frame: Frame) -> tuple[Location, ...]:
+    """The chain with its owner named by the trace where debug info has lines but no name."""
+    *inner, owner = chain
+    if owner.function != UNNAMED:
+        return chain
+    return (*inner, replace(owner, function=frame.symbol.partition(".")[0] or frame.symbol))
 
 
 def _refusal(reason: str) -> MismatchError:

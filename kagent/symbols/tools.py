@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from kagent.errors import CorruptDataError
 from kagent.symbols.elf import ElfImage, ElfSection
-from kagent.symbols.model import Location
+from kagent.symbols.model import UNNAMED, Location
 from kagent.symbols.paths import tidy_path
 
 __all__ = ["ToolDwarf", "line_tool"]
@@ -93,7 +93,7 @@ class ToolDwarf:
             for record in answer if isinstance(answer, list) else [answer]:
                 answers[int(record["Address"], 16)] = tuple(
                     Location(
-                        at.get("FunctionName") or "?",
+                        at.get("FunctionName") or UNNAMED,
                         tidy_path(at["FileName"], root),
                         int(at.get("Line", 0)),
                         int(at.get("Column", 0)),

@@ -19,6 +19,8 @@ from kagent.symbols import NO_VMLINUX, Location, Symbolizer, find_vmlinux
 from kagent.symbols.dwarf import drgn_available
 from kagent.symbols.elf import ElfImage
 from kagent.symbols.files import ModuleDirectory, open_image_file
+from kagent.symbols.model import UNNAMED
+from kagent.symbols.symbolizer import _named
 from kagent.symbols.tools import ToolDwarf
 
 needs_drgn = pytest.mark.skipif(not drgn_available(), reason="drgn has no wheel here")
@@ -396,3 +398,10 @@ def test_addr2line_reads_modules_by_section(build: Path, module: ElfImage) -> No
         (chain,) = lines.chains([module.find("fan_write")[0].address])
     assert chain[-1].function == "fan_write"
     assert chain[-1].file.endswith("fan.c")
+
+
+def test_the_trace_names_what_debug_info_does_not() -> None:
+    frame = Frame("frob_widget.isra.0", 0x10, 0x20)
+    chain = (Location("inner", "f.c", 3), Location(UNNAMED, "f.c", 9))
+    assert [link.function for link in _named(chain, frame)] == ["inner", "frob_widget"]
+    assert _named(chain[:1], frame) == chain[:1]
