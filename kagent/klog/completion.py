@@ -9,6 +9,7 @@ from dataclasses import replace
 from kagent.klog.lines import MAX_LINE
 from kagent.klog.model import Context, Report
 from kagent.klog.scan import Landmarks
+from kagent.text import strip_control
 
 __all__ = ["Completion"]
 
@@ -58,5 +59,5 @@ def _banner(data: bytes, at: int) -> tuple[str | None, str | None]:
     match = _BANNER.match(data, at, at + MAX_LINE)
     if match is None:
         return None, None
-    build = match[2].decode("utf-8", "replace").strip() if match[2] else None
+    build = strip_control(match[2].decode("utf-8", "replace")).strip() if match[2] else None
     return match[1].decode("ascii", "replace"), build

@@ -21,6 +21,8 @@ class Culprit:
 
 
 _NOBODY = Culprit("corrupted", "corrupted")
+_Name = tuple[str, int]
+"""A function and the index of the line that names it."""
 
 # ── reading stacks ───────────────────────────────────────────────────────────────────────────
 
@@ -67,13 +69,13 @@ class _Walk:
         self.lines = lines
         self.skip = skip
         self.at = 0
-        self.names: list[str] = []
-        self.clean = True
-        """False once a stack of fault injection was met: it got mixed in."""
+        self.names: list[_Name] = []
+        self.injected: int | None = None
+        """Index of the line where a stack of fault injection got mixed in."""
 
-    def stacks(self, steps: Sequence[Step]) -> list[list[str]]:
+    def stacks(self, steps: Sequence[Step]) -> list[list[_Name]]:
         """The names of each stack that `steps` lead to."""
-        found: list[list[str]] = []
+        found: list[list[_Name]] = []
         seen_stack = False
         queue = list(steps)
         while queue:
@@ -97,7 +99,7 @@ class _Walk:
         text = self.lines[self.at]
         self.at += 1
         if _INJECTED.match(text):
-            self.clean = False
+            self.injected = self.at - 1
             return None
         return text
 
@@ -124,60 +126,72 @@ class _Walk:
     def add(self, groups: Sequence[str | None]) -> None:
         for raw in groups:
             if raw and not self.skip.search(name := demangle(raw)):
-                self.names.append(name)
+                self.names.append((name, self.at - 1))
 
 
 # ── picking the culprit ──────────────────────────────────────────────────────────────────────
 
 
-def _first(names: list[str]) -> tuple[str, int]:
-    return names[0], 0
+_Pick = tuple[str, int, int]
+"""A name or ``""``, the index of the frame that has it, and of the last frame that decided so."""
 
 
-def _stalled(names: list[str]) -> tuple[str, int]:
+def _first(names: list[str]) -> _Pick:
+    return names[0], 0, 0
+
+
+def _stalled(names: list[str]) -> _Pick:
     """The callee of the innermost dispatcher: what the CPU keeps being busy with."""
     for index, name in enumerate(names):
         if is_dispatcher(name):
             at = max(index - 1, 0)
             if "smp_call_function" in name:
-                return "smp_call_function", index
-            return names[at], at
-    return "", -1
+                return "smp_call_function", index, index
+            return names[at], at, index
+    return "", -1, -1
 
 
-def _hung(names: list[str]) -> tuple[str, int]:
+def _hung(names: list[str]) -> _Pick:
     """Who waits, unless all wait for the same: grace periods and rtnl_lock get one title each."""
     for index, name in enumerate(names):
         if "rtnl_lock" in name:
-            return name, index
+            return name, index, index
         if re.search(r"synchronize_(?:s?rcu|net|sched)", name):
-            return "synchronize_rcu", index
+            return "synchronize_rcu", index, index
     for index, name in enumerate(names):
         if not is_waiting(name):
-            return name, index
-    return "", -1
+            return name, index, index
+    return "", -1, -1
 
 
-_PICKERS: dict[str, Callable[[list[str]], tuple[str, int]]] = {
+_PICKERS: dict[str, Callable[[list[str]], _Pick]] = {
     "first": _first,
     "stall": _stalled,
     "hung": _hung,
 }
 
 
-def culprits(lines: Sequence[str], blame: Blame) -> tuple[list[Culprit], bool]:
+def culprits(lines: Sequence[str], blame: Blame) -> tuple[list[Culprit], bool, int]:
+    """Who is to blame, one a stack; whether all were found; the last line this depends on.
+
+    Without the lines behind that one the answer would be the same.
+    """
     result: list[Culprit] = []
     ok = False
+    last = injected = 0
     for steps in blame.ways:
         walk = _Walk(lines, blameless(blame.skip))
         stacks = walk.stacks(steps)
-        ok = walk.clean
-        result = []
+        injected = max(injected, walk.injected or 0)
+        ok = walk.injected is None
+        result, last = [], injected
         for names in stacks:
-            stripped = [strip_syscall(name) for name in names]
-            name, index = _PICKERS[blame.pick](stripped) if names else ("", -1)
-            result.append(Culprit(name, names[index]) if name else _NOBODY)
+            stripped = [strip_syscall(name) for name, _ in names]
+            name, index, decided = _PICKERS[blame.pick](stripped) if names else ("", -1, -1)
+            result.append(Culprit(name, names[index][0]) if name else _NOBODY)
+            if name:
+                last = max(last, names[decided][1])
             ok = ok and bool(name)
         if ok:
             break
-    return result, ok
+    return result, ok, last

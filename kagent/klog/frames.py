@@ -38,7 +38,9 @@ CALLED_FROM = re.compile(
     r"[ \t]{0,32}(?:\[<(?P<addr>[0-9a-f]{8})>\] )?\(?(?P<sym>" + SYMBOL + r")"
     r"(?:\+0x(?P<off>[0-9a-f]{1,8})/0x(?P<size>[0-9a-f]{1,8}))?(?: \[(?P<mod>[\w.-]{1,64})\])?\)?"
     r" from (?:\[<(?P<caddr>[0-9a-f]{8})>\] )?\(?(?P<csym>" + SYMBOL + r")"
-    r"\+0x(?P<coff>[0-9a-f]{1,8})/0x(?P<csize>[0-9a-f]{1,8})(?: \[(?P<cmod>[\w.-]{1,64})\])?"
+    r"\+0x(?P<coff>[0-9a-f]{1,8})/0x(?P<csize>[0-9a-f]{1,8})"
+    r"(?: (?P<cfile>[^\s:]{1,255}):(?P<cline>\d{1,7}))?(?: \[(?P<cmod>[\w.-]{1,64})\])?"
+    r"(?P<close>\)?)\s{0,4}$"
 )
 # Lines that state the trapping PC. x86: the code segment tells kernel (0010) from user (0033).
 _PC = re.compile(
@@ -122,6 +124,8 @@ def _arm_frames(match: re.Match[str], line: Line) -> tuple[Frame, ...]:
         int(match["csize"], 16),
         match["cmod"],
         address=int(match["caddr"], 16) if match["caddr"] else None,
+        file=match["cfile"],
+        line=int(match["cline"]) if match["cline"] else None,
         span=line.span,
     )
     if match["off"] is None:

@@ -59,7 +59,7 @@ _LOGCAT = re.compile(
     + rb" {1,8}(?:\w{1,16} {1,8})?\d{1,9} {1,8}\d{1,9} [VDIWEF] [^:]{0,40}: "
 )
 _ISO = re.compile(rb"\d{4}-\d\d-\d\dT" + _CLOCK + rb"(?:Z|[+-]\d\d:?\d\d)? ")
-_KMSG = re.compile(rb"\d{1,3},\d{1,12},(\d{1,18}),[-c+](?:,caller=([CT]\d{1,9}))?[^;]{0,64};")
+_KMSG = re.compile(rb"\d{1,3},\d{1,12},(\d{1,15}),[-c+](?:,caller=([CT]\d{1,9}))?[^;]{0,64};")
 _FACILITY = re.compile(rb"[a-z]{1,10}\d? {0,8}:[a-z]{1,8} {0,6}: ")
 _LEVEL = re.compile(rb"<\d{1,3}>")
 _HUMAN = re.compile(
@@ -72,6 +72,8 @@ _VENDOR = re.compile(
     rb"|(?:<\d>\.?)?\(\d{1,3}\)\[(\d{1,9}):[^\]]{0,32}\]"
     rb"|[cC]\d{1,3} {1,8}(\d{1,9}) \([^)]{0,32}\))"
 )
+# What reformat() puts behind a prefix that states time and caller in its own way.
+_RESTATED = re.compile(rb" ?\[\d{1,10}\.\d{6}\]\[ {1,8}[CT]\d{1,9}\](?: |$)")
 _NO_STAMP, _NO_CALLER = NO_STAMP.encode(), NO_CALLER.encode()
 _WRAPPERS = (_DROPPED, _LOGIN, _LOGCAT, _SYSLOG, _ISO, _FACILITY)
 
@@ -116,7 +118,7 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
                     context = "syslog"
         if match := _KMSG.match(raw, at):
             caller = match[2].decode("ascii") if match[2] else CONSOLE
-            return match.end(), int(match[1]) / 1e6, caller
+            return _behind_restated(raw, match.end()), int(match[1]) / 1e6, caller
     if match := _LEVEL.match(raw, at):
         at = match.end()
     if match := _HUMAN.match(raw, at):
@@ -133,12 +135,18 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
         at, context = match.end(), (match[1] + match[2]).decode("ascii")
     elif match := _VENDOR.match(raw, at):
         pid = match[1] or match[2] or match[3]
-        at, context = match.end(), "T" + pid.decode("ascii")
+        at, context = _behind_restated(raw, match.end()), "T" + pid.decode("ascii")
     if raw[at : at + 1] == b" ":
         at += 1
     elif at < len(raw):  # "[1.0]text" is no printk prefix
         return (0, None, PLAIN) if context == CONSOLE else (at, time, context)
     return at, time, context
+
+
+def _behind_restated(raw: bytes, at: int) -> int:
+    """Where the text begins when the prefix of a reformatted line ends at `at`."""
+    match = _RESTATED.match(raw, at)
+    return match.end() if match else at
 
 
 def split_lines(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Line]:
@@ -148,8 +156,8 @@ def split_lines(data: bytes, start: int = 0, end: int | None = None) -> Iterator
         newline = data.find(b"\n", start, stop)
         newline = stop if newline < 0 else newline
         last = newline
-        while last > start and data[last - 1] == 0x0D:
-            last -= 1
+        if data[newline - 1] == 0x0D:
+            last = start + len(data[start:newline].rstrip(b"\r"))
         raw = data[start : min(last, start + MAX_LINE)]
         skip = 0
         if raw[:1] in (b"\x1b", b"\r", b"\x00"):

@@ -146,8 +146,10 @@ def _read_item(region: Region, candidate: Candidate, starts: set[int]) -> Report
     )
     if candidate.family.dump:
         return freeze_tasks(draft)
-    view = view_of(region, candidate)
-    return freeze(draft, make_title(view.lines, candidate.family, view.whole))
+    view = view_of(region, candidate, starts)
+    title = make_title(view, candidate.family)
+    draft.own.end = max(draft.own.end, view.ends[title.last])
+    return freeze(draft, title)
 
 
 def _lines_before(lines: list[Line], index: int, starts: set[int]) -> list[Line]:

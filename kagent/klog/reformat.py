@@ -32,13 +32,13 @@ def _reformat_line(line: str) -> str:
         return line
     body = line.rstrip("\r")
     raw = body.encode("utf-8", "surrogatepass")
-    size, time, _ = peel(raw)
+    size, time, context = peel(raw)
     prefix = raw[:size].decode("utf-8", "surrogatepass")
     rest = body[len(prefix) :]
     frame = _frame_text(rest)
     if frame is None:
         return line
-    return _stamped(prefix, rest, time) + frame + line[len(body) :]
+    return _stamped(prefix, rest, time, context) + frame + line[len(body) :]
 
 
 def _frame_text(text: str) -> str | None:
@@ -49,15 +49,21 @@ def _frame_text(text: str) -> str | None:
             return text[start : match.start("close")] + text[match.end("close") :]
         return text[start:]
     match = CALLED_FROM.match(text)
-    return text[match.start("csym") :].replace(")", "", 1) if match else None
+    if match is None:
+        return None
+    return text[match.start("csym") : match.start("close")] + text[match.end("close") :]
 
 
 _HAS_CALLER = re.compile(r"\] ?\[ *[CT]\d{1,9}(?:@\d{1,4})?\]$")
 _HAS_STAMP = re.compile(r"\[ *\d{1,9}\.\d{1,9}(?:@\d{1,3})?\]$")
 
 
-def _stamped(prefix: str, rest: str, time: float | None) -> str:
-    """What goes before the symbol."""
+def _stamped(prefix: str, rest: str, time: float | None, context: str) -> str:
+    """What goes before the symbol.
+
+    A prefix that states time and caller in a way of its own (``/dev/kmsg``, vendors' consoles) is
+    kept, and they are said again.
+    """
     stamp = prefix.rstrip(" ")
     if _HAS_CALLER.search(stamp):
         return f"{stamp} "
@@ -65,4 +71,7 @@ def _stamped(prefix: str, rest: str, time: float | None) -> str:
         return f"{stamp}{NO_CALLER} "
     indent = _INDENT.match(rest)
     blank = indent[0] if indent and not prefix.strip(" >|") else ""
-    return f"{prefix}{blank}{NO_STAMP if time is None else f'[{time:.6f}]'}{NO_CALLER} "
+    if time is None:
+        return f"{prefix}{blank}{NO_STAMP}{NO_CALLER} "
+    caller = f"[{context:>6}]" if context[:1] in ("T", "C") else NO_CALLER
+    return f"{prefix}{blank}[{time:.6f}]{caller} "

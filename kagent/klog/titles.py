@@ -15,6 +15,7 @@ from kagent.klog.culprit import Culprit, culprits
 from kagent.klog.formats import Family, Format
 from kagent.klog.integrity import broken_stacks
 from kagent.klog.kinds import kind_of
+from kagent.klog.views import View
 
 __all__ = ["Title", "make_title"]
 
@@ -34,6 +35,8 @@ class Title:
     """Why the report cannot be whole."""
     kind: str
     kernel_bug: bool = True
+    last: int = 0
+    """Index of the last line that the title depends on."""
 
 
 # ── titles ───────────────────────────────────────────────────────────────────────────────────
@@ -66,6 +69,8 @@ class _Match:
     format: Format
     index: int
     groups: dict[str, str]
+    last: int
+    """Index of the last line that `groups` come from."""
 
 
 def _find_format(lines: Sequence[str], family: Family) -> tuple[_Match | None, bool]:
@@ -82,32 +87,35 @@ def _find_format(lines: Sequence[str], family: Family) -> tuple[_Match | None, b
             if start != first:
                 continue
             groups = match.groupdict()
-            if _details(lines, index, format_, groups):
-                return _Match(format_, index, groups), True
+            last = _details(lines, index, format_, groups)
+            if last is not None:
+                return _Match(format_, index, groups, last), True
         return None, True
     return None, False
 
 
-def _details(lines: Sequence[str], at: int, format_: Format, groups: dict[str, str]) -> bool:
+def _details(
+    lines: Sequence[str], start: int, format_: Format, groups: dict[str, str]
+) -> int | None:
+    """Add what the lines from `start` on tell; the index of the last one, None if one lacks."""
+    at, last = start, start
     for pattern in format_.details:
         while at < len(lines):
             match = pattern.search(lines[at][:_HEADER_CAP])
             at += 1
             if match:
+                last = at - 1
                 groups.update({k: v for k, v in match.groupdict().items() if v is not None})
                 break
         else:
-            return False
-    return True
+            return None
+    return last
 
 
-def make_title(lines: Sequence[str], family: Family, whole: Sequence[str]) -> Title:
-    """Name the report that `lines` begin with.
-
-    `lines` end where another report begins; `whole` goes on to the log's end. Both hold text
-    without prefixes, of the report's own context, without unreliable frames.
-    """
-    match, announced = _find_format(lines, family)
+def make_title(view: View, family: Family) -> Title:
+    """Name the report whose context printed `view`."""
+    lines = view.lines
+    match, announced = _find_format(lines[: view.own], family)
     if match is None:
         header = lines[0][max(lines[0].find(family.marker), 0) :]
         reason = "the header matches, but not what must follow it" if announced else None
@@ -116,20 +124,22 @@ def make_title(lines: Sequence[str], family: Family, whole: Sequence[str]) -> Ti
     format_, groups = match.format, match.groups
     blamed: list[Culprit] = []
     reason = None
+    last = match.last
     if format_.blame:
-        blamed, ok = culprits(lines[match.index :], format_.blame)
+        blamed, ok, read = culprits(lines[match.index :], format_.blame)
         reason = None if ok else "no frame to blame was found"
+        last = max(last, match.index + read)
     frames = dict(zip(("frame", "origin"), blamed, strict=False))
     text = format_.title.format_map(groups | {key: c.name for key, c in frames.items()})
     if format_.broken:
         reason = reason or "only a part of the report's header is there"
     reason = reason or _mixed(text)
     if reason is None and not format_.stackless:
-        reason = broken_stacks(whole)
+        reason = broken_stacks(view.whole)
     title = _clean(text) or family.marker
     alt = tuple(a for a in _alternatives(format_, groups, frames, text) if a != title)
     kind = format_.kind or kind_of(title)
-    return Title(title, alt, _frame_of(title), reason, kind, format_.kernel_bug)
+    return Title(title, alt, _frame_of(title), reason, kind, format_.kernel_bug, last)
 
 
 def _frame_of(title: str) -> str | None:

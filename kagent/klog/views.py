@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from kagent.klog.scan import Candidate, Region
@@ -37,16 +38,24 @@ class View:
     lines: list[str]
     """Up to where another report may begin to mix in."""
     whole: list[str]
+    own: int
+    """How many lines precede the next report of this context, which has a header of its own."""
+    ends: list[int]
+    """Where each of `whole` ends in the log."""
 
 
-def view_of(region: Region, candidate: Candidate) -> View:
-    """Collect what the header's CPU or task went on to print."""
+def view_of(region: Region, candidate: Candidate, starts: Container[int]) -> View:
+    """Collect what the header's CPU or task went on to print.
+
+    `starts` are the indices of the region's lines that begin a report or a dump.
+    """
     lines = region.lines
     header = lines[candidate.index]
-    own = header.caller is not None
+    has_caller = header.caller is not None
     enough = 16 if "BUG: KMSAN:" in header.text else 22
-    whole = [header.text]
+    whole, ends = [header.text], [header.end]
     limit: int | None = None
+    own: int | None = None
     all_cpus = muted = False
     seen = 0
     for index in range(candidate.index + 1, min(candidate.index + MAX_LINES, len(lines))):
@@ -55,10 +64,12 @@ def view_of(region: Region, candidate: Candidate) -> View:
         seen += index in region.announced
         if seen > _MAX_HEADERS:
             break
-        if limit is None and not own and _another_begins(region, index):
+        if limit is None and not has_caller and _another_begins(region, index):
             limit = len(whole)
         if line.context != header.context and not (all_cpus and line.context[:1] == "C"):
             continue
+        if own is None and index in starts and line.context == header.context:
+            own = len(whole)
         if line.context and _is_guess(text):
             continue
         all_cpus = all_cpus or _ALL_CPUS in text
@@ -66,7 +77,8 @@ def view_of(region: Region, candidate: Candidate) -> View:
         muted = muted or (len(whole) >= enough and _ECHO.search(text) is not None)
         if not muted and _TAINT_NOTE not in text:
             whole.append(text)
-    return View(whole[:limit] if limit is not None else whole, whole)
+            ends.append(line.end)
+    return View(whole[:limit], whole, len(whole) if own is None else own, ends)
 
 
 def _another_begins(region: Region, index: int) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from kagent.klog import KernelLog, Report, parse_log, reformat
 from kagent.klog.frames import parse_frame
 from kagent.klog.lines import split_lines
+from kagent.klog.scan import scan
+from kagent.klog.unwrap import unwrap
 
 __all__ = ["BrokenInvariantError", "check", "check_parse", "check_reformat"]
 
@@ -71,9 +73,25 @@ def _check_names(report: Report) -> None:
 
 
 def _check_span_holds(data: bytes, report: Report) -> None:
+    """The bytes of a span hold the report, unless they look folded and their log does not.
+
+    Whether a mail client folded a log shows in all its lines: none is longer than a screen's
+    width. A part with short lines only, cut out of a log with long ones, states something else
+    about itself than the log does; that is no fault of the span.
+    """
     start, end = report.span
     again = [(r.title, r.kind) for r in parse_log(data[start:end]).reports]
-    _hold("span holds its report", (report.title, report.kind) in again, report.title, again)
+    holds = (report.title, report.kind) in again or _folds_only_alone(data, start, end)
+    _hold("span holds its report", holds, report.title, again)
+
+
+def _folds_only_alone(data: bytes, start: int, end: int) -> bool:
+    """Whether a line that stands for itself in the log is joined to another in the span alone."""
+    lines = list(split_lines(data[start:end]))
+    joined = {start + line.start for line in lines}
+    joined -= {start + line.start for line in unwrap(lines)}
+    apart = {line.start for region in scan(data).regions() for line in region.lines}
+    return bool(joined & apart)
 
 
 def _controls(text: str) -> set[str]:

@@ -12,20 +12,14 @@ from pathlib import Path
 
 import klog_invariants
 import pytest
-from _pytest.mark import ParameterSet
 from klog_invariants import BrokenInvariantError, check, check_parse, check_reformat
 
 from kagent.klog import parse_log
 
 HERE = Path(__file__).resolve().parent
 SEEDS = sorted((HERE / "seeds").glob("*.log"))
-OPEN = pytest.mark.xfail(
-    reason="reformat() puts a stamp behind the prefix of /dev/kmsg: no frame any more", strict=True
-)
-OPEN_SEEDS = {"atomic"}
 
 
-@OPEN
 @pytest.mark.fuzz
 @pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None, reason="atheris is not installed: pip install it"
@@ -45,11 +39,7 @@ def test_fuzzing_finds_nothing(tmp_path: Path) -> None:
     assert int(runs[1]) > len(SEEDS)
 
 
-def _seed(path: Path) -> ParameterSet:
-    return pytest.param(path, id=path.stem, marks=[OPEN] if path.stem in OPEN_SEEDS else [])
-
-
-@pytest.mark.parametrize("path", [_seed(path) for path in SEEDS])
+@pytest.mark.parametrize("path", SEEDS, ids=[path.stem for path in SEEDS])
 def test_a_seed_holds_a_report_and_every_invariant(path: Path) -> None:
     data = path.read_bytes()
     check(data)
@@ -82,6 +72,26 @@ def test_a_span_that_is_too_short_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(klog_invariants, "parse_log", cut)
     with pytest.raises(BrokenInvariantError, match="span holds its report"):
         check_parse(OOPS)
+
+
+FOLDABLE = b"""\
+%sBUG: memory leak
+unreferenced object 0xffff888001020300 (size 64):
+[    1.000000]   comm "hoard", pid 12, jiffies 4294940000, 12 s ago
+backtrace (crc 1234abcd):
+    stash+0x20/0x40
+"""
+
+
+def test_only_a_span_that_alone_looks_folded_may_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FOLDABLE % (b"[    0.900000] " + b"long " * 20 + b"\n")
+    start, end = parse_log(log).reports[0].span
+    assert parse_log(log[start:end]).reports[0].title != parse_log(log).reports[0].title
+    check_parse(log)
+    check_parse(FOLDABLE % b"")
+    monkeypatch.setattr(klog_invariants, "_folds_only_alone", lambda *_: False)
+    with pytest.raises(BrokenInvariantError, match="span holds its report"):
+        check_parse(log)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,11 @@ def test_escapes_in_names_do_not_get_out() -> None:
     assert _check(evil).reports[0].title == parse_log(data).reports[0].title
 
 
+def test_escapes_in_the_boot_banner_do_not_get_out() -> None:
+    log = _check(b"Linux version 6.1 (a@b) #1\x00\x1b[31m SMP\nBUG: foo\n")
+    assert (log.reports[0].context.kernel, log.reports[0].context.build) == ("6.1", "#1 SMP")
+
+
 def test_an_endless_line_is_cut() -> None:
     title = parse_log(b"BUG: " + b"A" * 5_000_000).reports[0].title
     assert len(title) <= 120

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kagent.klog import parse_log, reformat
+from kagent.klog.frames import parse_frame
+from kagent.klog.lines import split_lines
 
 LOGS = sorted((Path(__file__).parents[1] / "data" / "klog").glob("*.log"))
 
@@ -59,6 +61,19 @@ def test_a_trace_without_stamps_gets_the_constants() -> None:
             "[1234.123][ T1] event_read+0x94/0xd8",
         ),
         (
+            " arm_write from vfs_write+0x10/0x20 fs/read_write.c:7 [portstat]",
+            " [1234.123][ T1] vfs_write+0x10/0x20 fs/read_write.c:7 [portstat]",
+        ),
+        (
+            "4,503,9000003,-,caller=T12; doze+0x20/0x40",
+            "4,503,9000003,-,caller=T12;[9.000003][   T12] doze+0x20/0x40",
+        ),
+        ("4,503,9000003,-; doze+0x20/0x40", "4,503,9000003,-;[9.000003][ T1] doze+0x20/0x40"),
+        (
+            "[    1.250000] (CPU:0-pid:7:init) doze+0x20/0x40",
+            "[    1.250000] (CPU:0-pid:7:init) [1.250000][    T7] doze+0x20/0x40",
+        ),
+        (
             " offline_css kernel/cgroup/cgroup.c:5129 [inline]",
             " [1234.123][ T1] offline_css kernel/cgroup/cgroup.c:5129 [inline]",
         ),
@@ -77,6 +92,8 @@ def test_one_line(line: str, expected: str) -> None:
         "LR is at gpiod_get_raw_value+0x20/0x3c",
         " #0: ffffffffc004b7d8 (&tbl.port_lock){+.+.}-{2:2}, at: port_reset+0xf/0x40 [portstat]",
         "hardirqs last  enabled at (157): [<ffffffffa740134a>] asm_sysvec+0x1a/0x20",
+        "[<8010a5b0>] (e) from [<8010a5c0>] (k+0x0/0xal)",
+        " arm_write from vfs_write+0x10/0x20 [/]",
         "The call to vfs_read+0x1/0x2 looks odd, said the engineer.",
         "WARNING: CPU: 0 PID: 55 at lib/refcount.c:25 refcount_warn_saturate+0x74/0x110",
         "",
@@ -96,6 +113,14 @@ def test_the_canonical_form_is_read_the_same(path: Path) -> None:
         for one, two in zip(before.reports, after.reports, strict=True):
             frames = [str(f) for f in one.call_frames]
             assert frames == [str(f) for f in two.call_frames]
+
+
+@pytest.mark.parametrize("prefix", ["4,503,9000003,-,caller=T12;", "[9.000003] (CPU:0-pid:12:a) "])
+def test_time_and_caller_said_again_are_read_the_same(prefix: str) -> None:
+    line, again = f"{prefix} doze+0x20/0x40", reformat(f"{prefix} doze+0x20/0x40")
+    (one,), (two,) = split_lines(line.encode()), split_lines(again.encode())
+    assert (one.time, one.context) == (two.time, two.context) == (9.000003, "T12")
+    assert [str(frame) for frame in parse_frame(two)] == ["doze+0x20/0x40"]
 
 
 _FRAME = st.sampled_from(

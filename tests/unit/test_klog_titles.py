@@ -244,6 +244,57 @@ def test_a_report_by_another_cpu_does_not_mix_in() -> None:
     assert [f.symbol for f in report.call_frames] == ["widget_apply", "widget_write", "vfs_write"]
 
 
+UNKNOWN_HEADERS = {
+    "[8.0][T412] BUG: foo\n"
+    "[8.0][T412] BUG: KASAN: use-after-free in bar+0x1/0x20\n"
+    "[8.0][T412] Read of size 8 at addr ffff888000000000 by task a/1\n": (
+        "BUG: foo",
+        "KASAN: use-after-free Read in bar",
+    ),
+    "[7.0][T31] INFO: something\n"
+    "[7.1][T31] INFO: task a:1 blocked for more than 143 seconds.\n"
+    "[7.2][T31] Call Trace:\n[7.3][T31]  foo+0x1/0x2\n": (
+        "INFO: something",
+        "INFO: task hung in foo",
+    ),
+    "[1.0][C1] Kernel panic\n[1.0][C1] Kernel panic - not syncing: t\n": (
+        "Kernel panic",
+        "kernel panic: t",
+    ),
+}
+
+
+@pytest.mark.parametrize("log", UNKNOWN_HEADERS)
+def test_an_unknown_header_leaves_the_next_reports_title_alone(log: str) -> None:
+    reports = parse_log(log).reports
+    assert tuple(report.title for report in reports) == UNKNOWN_HEADERS[log]
+    assert [report.repeats for report in reports] == [0, 0]
+    first, second = reports
+    assert first.span[1] <= second.span[0]
+
+
+READ_FOR_THE_TITLE = {
+    "a detail without its rest": "BUG: KASAN: use-after-free in r+0x1/0x2\nRead of size 8\n",
+    "a cut-off PC": "[1.0][C1]Unable to handle kernel paging request\n[1.0][C1]PC is at h+",
+    "a cut-off frame": "unreferenced object 0x10\n backtrace (crc 1):\n d+",
+    "the frame that decides": "[0.0] BUG: soft lockup\n[0.0] RIP: 0010:f+0x1/0x2\n"
+    "[0.0] Call Trace:\n[0.0]  g+\n[0.0]  ret_from_fork+",
+    "another report's stack": "[1.0][T1] WARNING: Nested lock was not taken\n"
+    "[1.1][T1] general protection fault: 0000 [#1] SMP\n"
+    "[1.2][T1] RIP: 0010:__lock_acquire+0x1/0x2\n"
+    "[1.3][T1] Call Trace:\n[1.4][T1]  lock_acquire+0x1/0x2\n[1.5][T1]  widget_fill+0x1/0x2\n",
+}
+
+
+@pytest.mark.parametrize("name", READ_FOR_THE_TITLE)
+def test_the_span_holds_every_line_the_title_was_read_from(name: str) -> None:
+    data = READ_FOR_THE_TITLE[name].encode()
+    first = parse_log(data + b"\n\nsomething else\n").reports[0]
+    assert first.span[1] == len(data.rstrip())
+    assert parse_log(data[slice(*first.span)]).reports[0].title == first.title
+    assert "corrupted" not in first.title
+
+
 def test_a_users_program_counter_is_never_the_reports() -> None:
     report = only(
         "INFO: task a:1 blocked for more than 120 seconds.\n" + TRACE + "RIP: 0033:0x401234\n"
