@@ -6,13 +6,14 @@ Every failure becomes a `ModelError`, which the nodes answer with the rules' res
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from kagent.errors import ModelError
 from kagent.resolution import Usage
@@ -98,33 +99,24 @@ def _usage(message: Any) -> Usage:
     )
 
 
-class _model_errors:  # noqa: N801 - reads as a statement
+@contextmanager
+def _model_errors() -> Iterator[None]:
     """Turn what an OpenAI-compatible client raises into one `ModelError` line."""
+    import openai
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _tb: object
-    ) -> None:
-        if error is None:
-            return
-        import httpx
-        import openai
-
-        if isinstance(error, openai.APITimeoutError):
-            raise ModelError("the model endpoint did not answer in time") from error
-        if isinstance(error, openai.APIConnectionError | httpx.TransportError):
-            raise ModelError(
-                "the model endpoint cannot be reached",
-                hint="check OPENAI_BASE_URL (or --base-url), or leave --model out",
-            ) from error
-        if isinstance(error, openai.AuthenticationError):
-            raise ModelError(
-                "the model endpoint refused the key", hint="set OPENAI_API_KEY"
-            ) from error
-        if isinstance(error, openai.OpenAIError):
-            first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"the model endpoint failed: {first_line[:200]}") from error
-        if isinstance(error, ValidationError | ValueError):
-            raise ModelError("the model's answer could not be read") from error
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise ModelError("the model endpoint did not answer in time") from error
+    except openai.APIConnectionError as error:
+        raise ModelError(
+            "the model endpoint cannot be reached",
+            hint="check OPENAI_BASE_URL (or --base-url), or leave --model out",
+        ) from error
+    except openai.AuthenticationError as error:
+        raise ModelError("the model endpoint refused the key", hint="set OPENAI_API_KEY") from error
+    except openai.OpenAIError as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the model endpoint failed: {first_line[:200]}") from error
+    except ValueError as error:  # pydantic's and json's errors are of this kind
+        raise ModelError("the model's answer could not be read") from error
