@@ -111,12 +111,11 @@ class LangChainEmbedder:
         """Nothing was saved."""
 
     def _ask(self, call: Callable[[], list[list[float]]]) -> Vectors:
-        import httpx
         import openai
 
         try:
             return np.asarray(call(), dtype=np.float32)
-        except (openai.OpenAIError, httpx.HTTPError, OSError, ValueError) as error:
+        except (openai.OpenAIError, OSError, ValueError) as error:
             raise ModelError(
                 f"the embedding {self.id} failed: {error}",
                 hint="check the endpoint and the model's name; `--embedding corpus` needs neither",
