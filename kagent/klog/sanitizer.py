@@ -68,7 +68,8 @@ _LEAKED = re.compile(
     r"unreferenced object (?:percpu )?0x(?P<addr>[0-9a-f]{4,16}) \(size (?P<size>\d{1,12})\)"
 )
 _STORY = re.compile(
-    r"The buggy address|\s{0,2}which belongs to|\s{0,2}(?:allocated |freed )?\d{1,10}-byte region"
+    r"The buggy address(?! belongs to the physical page)|\s{0,2}which belongs to"
+    r"|\s{0,2}(?:allocated |freed )?\d{1,10}-byte region"
     r"|This frame has \d|\s\[[\d, ]{1,40}\)? '|The buggy address appears to|belongs to (?:stack"
     r"|variable"
     r"|the variable|the page|a vmap|the physical)|and is located at offset"
