@@ -73,25 +73,27 @@ def _check_names(report: Report) -> None:
 
 
 def _check_span_holds(data: bytes, report: Report) -> None:
-    """The bytes of a span hold the report, unless they look folded and their log does not.
+    """The bytes of a span hold the report, unless lines count as folded in one of the two only.
 
-    Whether a mail client folded a log shows in all its lines: none is longer than a screen's
-    width. A part with short lines only, cut out of a log with long ones, states something else
-    about itself than the log does; that is no fault of the span.
+    Whether a mail client folded a log shows in all its lines: some carry stamps, and none is
+    longer than a screen's width. A part cut out of it may state something else about itself than
+    the log does; that is no fault of the span.
     """
     start, end = report.span
     again = [(r.title, r.kind) for r in parse_log(data[start:end]).reports]
-    holds = (report.title, report.kind) in again or _folds_only_alone(data, start, end)
+    holds = (report.title, report.kind) in again or _folds_otherwise(data, start, end)
     _hold("span holds its report", holds, report.title, again)
 
 
-def _folds_only_alone(data: bytes, start: int, end: int) -> bool:
-    """Whether a line that stands for itself in the log is joined to another in the span alone."""
+def _folds_otherwise(data: bytes, start: int, end: int) -> bool:
+    """Whether a line of the span is joined to another in the log or alone, but not in both."""
     lines = list(split_lines(data[start:end]))
-    joined = {start + line.start for line in lines}
-    joined -= {start + line.start for line in unwrap(lines)}
-    apart = {line.start for region in scan(data).regions() for line in region.lines}
-    return bool(joined & apart)
+    begins = {start + line.start for line in lines}
+    alone = begins - {start + line.start for line in unwrap(lines)}
+    in_log = [line for region in scan(data).regions() for line in region.lines]
+    apart = {line.start for line in in_log}
+    inside = {at for at in begins for line in in_log if line.start < at < line.end}
+    return bool(alone & apart) or bool(inside - alone)
 
 
 def _controls(text: str) -> set[str]:
