@@ -27,6 +27,7 @@ NO_REPORT = (
     "or Oops line to the end of the call trace, as the console printed it."
 )
 _MAX_DAMAGED = 40_000  # characters a model is asked to repair
+_STAMP = re.compile(r"^\[\s{0,8}\d{1,9}\.\d{1,9}\]\[\s{0,8}[TC]\d{1,9}\]", re.MULTILINE)
 _NOISE = re.compile(r"[^0-9a-z_+./]")
 
 
@@ -108,9 +109,8 @@ def _restore(text: str, settings: Settings) -> tuple[str, KernelLog, list[str], 
     except ModelError as error:
         return text, unread, [f"the model could not restore the text: {error}"], Usage(calls=1)
     log = parse_log(restored.report)
-    invented = sorted(
-        _symbols(log) - {s for s in _symbols(log) if _NOISE.sub("", s) in _plain(damaged)}
-    )
+    original = _plain(damaged)
+    invented = sorted(fact for fact in _facts(restored.report, log) if fact not in original)
     if invented:
         note = f"the model's restored text was refused: it adds {', '.join(invented[:3])}"
         return text, unread, [note], usage
@@ -122,11 +122,14 @@ def _plain(text: str) -> str:
     return _NOISE.sub("", text.lower())
 
 
-def _symbols(log: KernelLog) -> set[str]:
-    """Every ``symbol+0xoff/0xsize`` of the log's reports, in lower case."""
-    return {
-        f"{f.symbol}+{f.offset:#x}/{f.size:#x}".lower()
-        for report in log.reports
-        for _, f in report.all_frames()
-        if f.offset is not None and f.size is not None
-    }
+def _facts(text: str, log: KernelLog) -> set[str]:
+    """What a restored text states and a reader would rely on, in `_plain` form.
+
+    Every word with a digit in it (addresses, registers, offsets, versions), and every symbol;
+    only letters of the kernel's own phrases may be repaired. That a short number stands in the
+    right place is not checked; the note says that the text was restored.
+    """
+    words = _STAMP.sub(" ", text).split()
+    facts = {_plain(word) for word in words if any(c.isdigit() for c in word)}
+    facts |= {_plain(frame.symbol) for report in log.reports for _, frame in report.all_frames()}
+    return facts - {""}

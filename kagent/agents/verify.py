@@ -37,7 +37,10 @@ class Checker:
         """`lines` are (file, line) pairs that debug info proved."""
         items = list(ledger)
         self._ids = {item.id for item in items}
-        self._text = _squeeze(" ".join(f"{item.content} {item.origin}" for item in items))
+        said = " ".join(f"{item.content} {item.origin}" for item in items)
+        self._text = _squeeze(said)
+        self._numbers = {number.lower() for number in _HEX.findall(said)}
+        self._hashes = {item.origin.removeprefix("commit ") for item in items}
         self._lines = set(lines)
         self._ranges = [
             (match["path"], int(match["start"]), int(match["end"] or match["start"]))
@@ -69,9 +72,18 @@ class Checker:
             if _squeeze(quote.removesuffix("()")) not in self._text:
                 found.append(f"`{quote}` is not in the evidence")
         for number in _HEX.findall(_QUOTED.sub(" ", text)):
-            if _squeeze(number) not in self._text:
+            if not self._knows_number(number.lower()):
                 found.append(f"{number} is not in the evidence")
         return list(dict.fromkeys(found))
+
+    def _knows_number(self, number: str) -> bool:
+        """Exactly, by value, or as the abbreviation of a hash; part of a number is another one."""
+        if number in self._numbers:
+            return True
+        if number.startswith("0x"):
+            return any(int(known, 16) == int(number, 16) for known in self._numbers)
+        hashes = self._hashes | {known for known in self._numbers if len(known) == 40}
+        return any(known.startswith(number) for known in hashes)
 
     def _knows_line(self, path: str, line: int) -> bool:
         def same(known: str) -> bool:

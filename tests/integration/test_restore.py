@@ -39,8 +39,19 @@ def test_a_faithful_restoration_is_analysed_and_said_to_be_one() -> None:
     assert any("restored" in note for note in resolution.notes)
 
 
-def test_an_invented_frame_is_refused() -> None:
-    invented = REPORT.replace("rmap_walk_anon", "evil_function")
+@pytest.mark.parametrize(
+    ("written", "invented"),
+    [
+        ("rmap_walk_anon", "evil_function"),
+        ("ffffea60001db008", "0000000000000018"),
+        ("PID: 2199114", "PID: 77777"),
+        ("6.14.0+", "6.15.0"),
+    ],
+    ids=["frame", "address", "task", "release"],
+)
+def test_an_invented_fact_is_refused(written: str, invented: str) -> None:
+    invented = REPORT.replace(written, invented)
+    assert invented != REPORT
     with chat_endpoint(restoring(invented)) as endpoint:
         config = Settings(model="scripted", base_url=endpoint.url)
         with pytest.raises(NoReportError):

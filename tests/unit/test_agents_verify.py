@@ -15,9 +15,8 @@ SOURCE = evidence(
     "static int fan_lookup(struct fan_curve *c)\n{\n\treturn c->nr;\n}",
     "drivers/fan.c:30-33@v6.1",
 )
-COMMIT = evidence(
-    "commit", "0123456789abcdef0123 fan: check the curve", "commit 0123456789abcdef0123"
-)
+FIX = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = evidence("commit", f"{FIX} fan: check the curve", f"commit {FIX}")
 REGISTER = evidence("register", "RAX = 0x0, fault address 0x1c", "log 100-180")
 LEDGER = [SOURCE, COMMIT, REGISTER]
 
@@ -49,6 +48,8 @@ def test_what_the_evidence_says_may_be_said(checker: Checker, text: str) -> None
         ("It crashed at mm/slub.c:32.", "mm/slub.c:32"),
         ("Commit deadbeef1234 fixes this.", "deadbeef1234"),
         ("The address is 0xffff888012345678.", "0xffff888012345678"),
+        ("It read 0x1.", "0x1 is not"),
+        ("Commit 123456789abc is another one.", "123456789abc"),
         ("`kfree(c)` is called twice.", "`kfree(c)`"),
         ("```c\nif (!c)\n\treturn -EINVAL;\n```", "return -EINVAL;"),
         (f"As {'e' + '0' * 10} shows.", "e0000000000"),
@@ -81,8 +82,8 @@ def test_only_commits_that_were_found_may_be_recommended(checker: Checker) -> No
             FixOpinion(hash="be6e843fc51a", why="I remember this one."),
         ]
     )
-    kept, _, rejected = check_draft(draft, checker, {"0123456789abcdef0123"}, "model:m")
-    assert [fix.hash for fix in kept.fixes] == ["0123456789abcdef0123"]
+    kept, _, rejected = check_draft(draft, checker, {FIX}, "model:m")
+    assert [fix.hash for fix in kept.fixes] == [FIX]
     assert "be6e843fc51a" in rejected[0]
 
 
