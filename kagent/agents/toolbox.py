@@ -16,6 +16,7 @@ from kagent.settings import Settings
 
 if TYPE_CHECKING:
     from kagent.commits import CommitIndex
+    from kagent.commits.landed import OnBranch
     from kagent.source import SourceTree
     from kagent.source.union import SourceUnion
     from kagent.symbols import Symbolizer
@@ -92,19 +93,34 @@ def fix_statuses(
     if not settings.kernel_src or not hashes:
         return {}
     from kagent.commits.landed import fix_status
+    from kagent.klog.release import read_release
 
     tree, _ = _kernel_tree(settings.kernel_src, crashed)
     repository = Path(settings.kernel_src)
     if not repository.is_dir():
         repository = Path(settings.kernel_src.rpartition("@")[0])
-    found: dict[str, FixStatus] = {}
-    for commit in hashes:
-        try:
-            status = fix_status(repository, commit, tree.revision if tree else None)
-        except KagentError:
-            return found  # a plain tree, or a repository without that history, shows nothing
-        found[commit] = FixStatus(upstream_tag=status.first_tag, in_kernel=status.in_revision)
-    return found
+    try:
+        landings = fix_status(repository, hashes, tree.revision if tree else None)
+    except KagentError:
+        return {}  # a plain tree, or a repository without that history, shows nothing
+    # A distribution's bare number names where its kernel started, not what was merged since.
+    sound = "@" in settings.kernel_src or read_release(crashed.kernel or "", crashed.build).exact
+    return {
+        hash: FixStatus(
+            upstream_tag=landing.first_tag,
+            in_kernel=_in_kernel(landing.kernel, sound),
+            branches_with=[on.branch for on in landing.branches if on.state == "has"],
+            branches_without=[on.branch for on in landing.branches if on.state == "lacks"],
+        )
+        for hash, landing in zip(hashes, landings, strict=True)
+        if landing.known
+    }
+
+
+def _in_kernel(on: OnBranch | None, sound: bool) -> bool | None:
+    if on is None:
+        return None
+    return True if on.state == "has" else False if sound else None
 
 
 def _kernel_tree(spec: str | None, crashed: Context) -> tuple[SourceTree | None, tuple[str, ...]]:

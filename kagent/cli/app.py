@@ -13,6 +13,7 @@ from kagent import __version__
 from kagent.cli.analyze import analyze
 from kagent.cli.decode import decode
 from kagent.cli.demo import demo
+from kagent.cli.fix_status import fix_status
 from kagent.cli.inspect import parse, reformat
 from kagent.cli.output import emit, show_error
 from kagent.cli.serve import mcp
@@ -125,6 +126,13 @@ app.command(epilog=_examples("kagent decode case/console.log --modules case/modu
 app.command(
     epilog=_examples("kagent demo", "kagent demo --sample cve-2025-37958", "kagent demo --list")
 )(demo)
+app.command(
+    name="fix-status",
+    epilog=_examples(
+        "kagent analyze case/console.log --index case/index --json -o case/report.json",
+        "kagent fix-status --from-report case/report.json --kernel-src case/tidelink",
+    ),
+)(fix_status)
 app.command(epilog=_examples("kagent mcp --kernel-src case/tidelink --index case/index"))(mcp)
 app.command()(version)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from kagent.diagnosis.meaning import shadow_range
 from kagent.klog.model import KernelLog, Report
+from kagent.klog.release import revision_candidates
 from kagent.resolution import Actions, Deadlock, Fault, Fix, Missing
-from kagent.source.release import revision_candidates
 from kagent.symbols.model import Symbolized
 
 __all__ = ["advise", "missing_data"]

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kagent.errors import InputError, MissingDataError
+from kagent.klog.release import revision_candidates
 from kagent.source.c_syntax import CSource, FunctionSpan
 from kagent.source.git import GitRepository
 from kagent.source.lookup import OUTSIDE_KERNEL, definitions_in, rank_path
 from kagent.source.maintainers import Maintainers, SubsystemEntry
 from kagent.source.model import Excerpt, FunctionSource, rows
 from kagent.source.names import definition_patterns, source_names
-from kagent.source.release import revision_candidates
 from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, confined, readable
 
 __all__ = ["SourceTree"]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kagent.errors import InputError, MissingDataError
+from kagent.klog.release import revision_candidates
 from kagent.source import SourceTree
 from kagent.source.git import GitError, GitRepository
-from kagent.source.release import revision_candidates
 
 READ_WRITE = """\
 #include <linux/fs.h>

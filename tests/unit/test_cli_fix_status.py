@@ -1,0 +1,95 @@
+"""``kagent fix-status`` from the outside: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.repository import GitRepository
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A repository where v6.2 has the fix and v6.1 lacks it."""
+    repo = GitRepository(tmp_path_factory.mktemp("fixed") / "linux")
+    repo.commit("start\n", {"fan.c": "a\n"})
+    repo.git("tag", "v6.1")
+    fix = repo.commit("fan: fix an oops\n", {"fan.c": "b\n"})
+    repo.git("tag", "v6.2")
+    return repo.path, fix
+
+
+def _run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kagent", "fix-status", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KAGENT_KERNEL_SRC": "", "NO_COLOR": "1"},
+        check=False,
+    )
+
+
+def test_a_hash(fixed: tuple[Path, str]) -> None:
+    repo, fix = fixed
+    done = _run(fix[:12], "--kernel-src", str(repo), "--release", "6.1.0")
+    assert done.returncode == 0, done.stderr
+    assert f"{fix[:12]} fan: fix an oops" in done.stdout
+    assert "upstream     v6.2" in done.stdout
+    assert "your kernel  6.1.0: lacks it; the patch applies cleanly" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("release", "code"), [("6.1", 1), ("6.2", 0), ("6.1.0-12-amd64", 3), ("6.2.0-12-amd64", 0)]
+)
+def test_check_answers_with_the_exit_code(fixed: tuple[Path, str], release: str, code: int) -> None:
+    repo, fix = fixed
+    done = _run(fix, "--kernel-src", str(repo), "--release", release, "--check")
+    assert done.returncode == code
+
+
+def test_the_revision_of_the_tree_is_the_kernel(fixed: tuple[Path, str]) -> None:
+    repo, fix = fixed
+    assert _run(fix, "--kernel-src", f"{repo}@v6.1", "--check").returncode == 1
+    assert _run(fix, "--kernel-src", f"{repo}@v6.2", "--check").returncode == 0
+
+
+def test_json_from_a_report_on_standard_input(fixed: tuple[Path, str]) -> None:
+    repo, fix = fixed
+    report = {
+        "fixes": [{"hash": fix}, {"hash": "f" * 40}],
+        "reports": [{"primary": True, "kernel": "6.1.0"}],
+    }
+    arguments = ("--from-report", "-", "--kernel-src", str(repo), "--json")
+    done = _run(*arguments, stdin=json.dumps(report))
+    document = json.loads(done.stdout)
+    assert document["schema"] == "kagent-fix-status/1"
+    [found] = document["fixes"]
+    assert found["landing"]["kernel"]["state"] == "lacks"
+    assert found["stable"]["verdict"] == "likely"
+    assert "has no commit ffff" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "said"),
+    [
+        ((), "", 2, "give a HASH or --from-report FILE"),
+        (("HEAD",), "", 2, "not a commit hash: HEAD"),
+        (("f" * 40,), "", 3, "has no commit ffff"),
+        (("--from-report", "-"), "{}", 2, "that JSON is no report of kagent"),
+        (("--from-report", "-"), "all is well\n", 1, "no kernel report in it"),
+        (("--from-report", "-"), "BUG: kernel NULL pointer dereference, address: 0\n", 3, "index"),
+        (("f" * 40, "--branch", "--all"), "", 2, "not a revision"),
+    ],
+)
+def test_errors_are_one_line_and_a_hint(
+    fixed: tuple[Path, str], arguments: tuple[str, ...], stdin: str, code: int, said: str
+) -> None:
+    done = _run(*arguments, "--kernel-src", str(fixed[0]), stdin=stdin)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
