@@ -204,10 +204,14 @@ class CycleMember(_Model):
     task: str
     pid: int | None = None
     holds: list[str] = []
+    taken: list[SourcePoint | None] = []
+    """Where it took each of `holds`, in the same order; null where that is not known."""
     waits_for: str | None = None
     lock_type: str | None = None
     where: SourcePoint | None = None
     inferred: bool = False
+    interrupt: bool = False
+    """True when the wait is that of an interrupt handler, on the CPU whose task holds `holds`."""
 
 
 class Victim(_Model):

@@ -19,7 +19,6 @@ from kagent.diagnosis.locks import (
     tasks_of,
 )
 from kagent.diagnosis.memory import MemoryResult, memory_facts
-from kagent.diagnosis.picture import interleaving, mermaid, wait_tree
 from kagent.diagnosis.stack import frames_of
 
 __all__ = [
@@ -43,12 +42,9 @@ __all__ = [
     "frames_of",
     "functions_to_read",
     "in_tree",
-    "interleaving",
     "memory_facts",
-    "mermaid",
     "missing_data",
     "significant",
     "subsystem",
     "tasks_of",
-    "wait_tree",
 ]

@@ -123,8 +123,11 @@ class _Writer:
         if summary.verdict:
             yield from ("### Locks", "")
             yield from self._facts(summary.verdict)
+            if summary.mermaid:
+                yield from _fence(summary.mermaid, "mermaid")
             for number, cycle in enumerate(summary.cycles, 1):
                 yield from self._waits(f"Cycle {number}", cycle)
+                yield from _fence("\n".join(summary.columns[number - 1]), "text")
             yield from self._waits("Only queued behind it", summary.victims)
 
     def _source(self, code: Code) -> Iterator[str]:

@@ -24,7 +24,9 @@ from kagent.report.facts import (
     place,
     task_name,
 )
+from kagent.report.picture import Picture, draw
 from kagent.report.prose import Block, Span, inline, one_line, parse_markdown
+from kagent.report.waits import interleaving, mermaid, wait_tree
 from kagent.resolution import CycleMember, Evidence, Fix, ReportView, Resolution, Victim
 from kagent.text import strip_control
 
@@ -84,6 +86,11 @@ class Summary:
     verdict: tuple[Fact, ...]
     cycles: tuple[tuple[WaitRow, ...], ...]
     victims: tuple[WaitRow, ...]
+    columns: tuple[tuple[str, ...], ...]
+    """How each cycle comes about, line by line."""
+    tree: tuple[str, ...]
+    mermaid: str
+    picture: Picture | None
     # 3: fixes
     fixes: tuple[FixEntry, ...]
     # 4: comprehension
@@ -128,6 +135,10 @@ def summarise(res: Resolution) -> Summary:
         verdict=tuple(deadlock_facts(res.deadlock)) if res.deadlock else (),
         cycles=tuple(tuple(map(_wait_row, c)) for c in res.deadlock.cycles) if res.deadlock else (),
         victims=tuple(map(_wait_row, res.deadlock.victims)) if res.deadlock else (),
+        columns=tuple(tuple(interleaving(c)) for c in res.deadlock.cycles) if res.deadlock else (),
+        tree=tuple(wait_tree(res.deadlock)) if res.deadlock else (),
+        mermaid=mermaid(res.deadlock) if res.deadlock else "",
+        picture=draw(res.deadlock) if res.deadlock else None,
         fixes=tuple(map(_fix_entry, res.fixes)),
         explanation=explanation,
         findings=findings,

@@ -101,10 +101,12 @@ def _locks(summary: Summary) -> Iterator[RenderableType]:
     if not summary.verdict:
         return
     yield _facts(summary.verdict)
-    for number, cycle in enumerate(summary.cycles, 1):
-        yield from (Text(), Text(f"Cycle {number}", "bold"), _waits(cycle))
-    if summary.victims:
-        yield from (Text(), Text("Only queued behind it", "bold"), _waits(summary.victims))
+    if summary.tree:
+        yield Text()
+        yield from (Text(line, overflow="fold") for line in summary.tree)
+    for lines in summary.columns:
+        yield from (Text(), Text("How it comes about", "bold"))
+        yield from (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)
 
 
 def _source(code: Code) -> RenderableType:

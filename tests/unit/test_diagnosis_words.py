@@ -1,4 +1,4 @@
-"""Routing, explanations, advice, what is missing, pictures, and the query for the fix."""
+"""Routing, explanations, advice, what is missing, and the query for the fix."""
 
 import json
 import pickle
@@ -11,16 +11,12 @@ from kagent.diagnosis import (
     crash_query,
     explain,
     functions_to_read,
-    interleaving,
-    mermaid,
     missing_data,
     subsystem,
-    wait_tree,
 )
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.klog.model import Context, Frame, KernelLog, LockdepFacts, LockRef, Report, Trace
 from kagent.resolution import (
-    Culprit,
     CycleMember,
     Deadlock,
     Fault,
@@ -299,48 +295,6 @@ def circle():
         cycles=[[member("a", 1, "A", "B"), member("b", 2, "B", "C"), member("c", 3, "C", "A")]],
         victims=[Victim(task="v", pid=4, waits_for="B")],
     )
-
-
-def test_a_circle_of_three_as_two_steps_for_each():
-    rows = interleaving(circle().cycles[0])
-    assert rows[0].split() == ["a/1", "b/2", "c/3"]
-    assert [row.strip() for row in rows[2:]] == [
-        "lock(A);", "lock(B);", "lock(C);", "lock(B);", "lock(C);", "lock(A);", "*** DEADLOCK ***",
-    ]  # fmt: skip
-    columns = [len(row) - len(row.lstrip()) for row in rows[2:8]]
-    assert columns == [*columns[:3], *columns[:3]]
-    assert columns[0] < columns[1] < columns[2]
-
-
-def test_mermaid_points_from_waiter_to_owner():
-    text = mermaid(circle())
-    assert text.startswith("flowchart LR")
-    assert 't0 -->|"B"| t1' in text
-    assert 't2 -->|"A"| t0' in text
-    assert 't3 -->|"B"| t1' in text
-
-
-def test_names_cannot_break_out_of_the_picture():
-    evil = 'x"]; click t0 "javascript:alert(1)"\x1b[31m\n%%{init}%%'
-    found = Deadlock(
-        verdict="not-a-deadlock",
-        reason=evil,
-        victims=[Victim(task=evil, pid=1, waits_for=evil)],
-        culprit=Culprit(task=evil, pid=2, why="x"),
-    )
-    text = mermaid(found)
-    assert 'javascript:alert(1)"' not in text
-    assert "\x1b" not in text
-    assert all(line.count('"') in (0, 2) for line in text.splitlines())
-    assert "\x1b" not in "\n".join(wait_tree(found))
-
-
-def test_the_tree_for_terminals():
-    lines = wait_tree(circle())
-    assert "├─ a/1" in lines
-    assert "└─ c/3" in lines
-    assert any("waits for mutex B in a_fn() at fs/vol.c:1" in line for line in lines)
-    assert lines[-1] == "└─ v/4 waits for B"
 
 
 # The search for the fix -------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from kagent.resolution import (
     Deadlock,
     Evidence,
     Finding,
+    SourcePoint,
     Victim,
     evidence,
     merge_evidence,
@@ -144,11 +145,14 @@ def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember
     task = tasks[edge.waiter]
     waits = task.waits
     wanted = before.lock  # what the task before it waits for, as this task holds it
-    others = [use for use in task.holds if use != wanted]
+    held: dict[str, SourcePoint | None] = {}
+    for use in (wanted, *(use for use in task.holds if use != wanted)):
+        held.setdefault(_label(use), use.where)
     return CycleMember(
         task=task.comm,
         pid=task.pid,
-        holds=list(dict.fromkeys([_label(wanted), *map(_label, others)])),
+        holds=list(held),
+        taken=list(held.values()),
         waits_for=_label(waits) if waits else None,
         lock_type=waits.type or None if waits else None,
         where=waits.where if waits else None,
