@@ -30,6 +30,7 @@ from kagent.settings import Settings
 __all__ = ["build_graph"]
 
 _MAX_STEPS = 250
+_MAX_CONCURRENCY = 32
 Graph = CompiledStateGraph[State, Settings, InputState, OutputState]
 
 
@@ -70,4 +71,5 @@ def build_graph(*, route: Route | None = None, checkpointer: Checkpointer = None
     graph.add_edge("synthesizer", END)
     compiled = graph.compile(checkpointer=checkpointer, name=f"kagent-{route or 'triage'}")
     # An analyser and its tools take two steps a model call; LangGraph's own limit is 25 in all.
-    return compiled.with_config(recursion_limit=_MAX_STEPS)
+    # Sub-agents mostly wait for their model: the default, four threads more than cores, is few.
+    return compiled.with_config(recursion_limit=_MAX_STEPS, max_concurrency=_MAX_CONCURRENCY)

@@ -65,6 +65,14 @@ def _union(left: list[_T] | None, right: list[_T] | None) -> list[_T]:
     return merged
 
 
+def _tasks(left: list[TaskLocks] | None, right: list[TaskLocks] | None) -> list[TaskLocks]:
+    """Reducer: each task once; a dump may show thousands."""
+    merged = {(task.comm, task.pid): task for task in left or []}
+    for task in right or []:
+        merged.setdefault((task.comm, task.pid), task)
+    return list(merged.values())
+
+
 def _latest(_left: str, right: str) -> str:
     """Reducer: parallel sub-agents may all say which model spoke."""
     return right
@@ -99,7 +107,7 @@ class State(MessagesState, total=False):
     memory: MemoryFacts | None
     deadlock: Deadlock | None
     task_groups: list[TaskGroup]
-    task_locks: Annotated[list[TaskLocks], _union]
+    task_locks: Annotated[list[TaskLocks], _tasks]
     evidence: Annotated[list[Evidence], merge_evidence]
     findings: Annotated[list[Finding], _union]
     summary: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from kagent.diagnosis.lock_advice import lock_advice
 from kagent.diagnosis.meaning import shadow_range
 from kagent.klog.model import KernelLog, Report
 from kagent.klog.release import revision_candidates
@@ -65,8 +66,9 @@ def _fix(
                          f"git cherry-pick -x {fix.hash[:12]}")  # fmt: skip
         else:
             steps.append(f"apply {name}: git cherry-pick -x {fix.hash[:12]}")
-    if deadlock is not None and deadlock.verdict != "not-a-deadlock" and deadlock.cycles:
-        steps.append(_lock_order(report, deadlock))
+    remedies = lock_advice(report, deadlock) if deadlock is not None else []
+    if remedies:
+        steps += remedies
     elif fault is not None and fault.struct is not None:
         place = fault.own_frame or fault
         line = f" at {place.file}:{place.line}" if place.file else ""
@@ -77,27 +79,6 @@ def _fix(
         modules = ", ".join(_blamed_modules(report)) or "the module"
         steps.append(f"report it to whoever ships {modules}: it is not part of the kernel tree")
     return steps
-
-
-def _lock_order(report: Report, deadlock: Deadlock) -> str:
-    cycle = deadlock.cycles[0]
-    facts = report.locks
-    locks = list(dict.fromkeys(m.waits_for.split(" (")[0] for m in cycle if m.waits_for))
-    if facts is not None and facts.states and locks:
-        suffix = "_bh" if "SOFTIRQ" in facts.states[0] + facts.states[1] else "_irqsave"
-        return (
-            f"take {locks[0]} with the {suffix} variant (spin_lock{suffix}()) wherever it is taken "
-            "outside of the interrupt"
-        )
-    if len(cycle) == 1:
-        name = cycle[0].where.function if cycle[0].where else "the inner function"
-        return (
-            f"do not take {locks[0] if locks else 'the lock'} again in {name}(): drop it first, or "
-            "split out a variant for callers that hold it"
-        )
-    if len(locks) == 1:
-        return f"take several {locks[0]} in one global order (by address, or parent before child)"
-    return f"take {' and '.join(locks)} in one order everywhere, or drop one before taking the next"
 
 
 def _verify(report: Report) -> list[str]:
