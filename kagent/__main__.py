@@ -1,5 +1,5 @@
 """``python -m kagent``."""
 
-from kagent.cli.app import main
+from kagent.cli.main import main
 
 main()

@@ -1,9 +1,8 @@
-"""The program ``kagent``: its commands, its exit codes, and how it reports errors."""
+"""The commands of ``kagent``, and what its help says."""
 
 from __future__ import annotations
 
-import sys
-import traceback
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -11,15 +10,13 @@ from typer.core import TyperGroup
 
 from kagent import __version__
 from kagent.cli.analyze import analyze
-from kagent.cli.decode import decode
 from kagent.cli.demo import demo
 from kagent.cli.fix_status import fix_status
 from kagent.cli.inspect import parse, reformat
-from kagent.cli.output import emit, show_error
+from kagent.cli.output import emit
 from kagent.cli.serve import mcp
-from kagent.errors import KagentError
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 _ABOUT = """\
 Turn a Linux kernel log into an Error Resolution Summary: what happened, the exact line and \
@@ -39,24 +36,22 @@ dmesg | kagent analyze
 0 analysed · 1 no kernel report found · 2 bad usage or input · 3 something needed is missing or \
 corrupt · 70 a bug in kagent
 """
-_BUG = 70  # EX_SOFTWARE of sysexits.h
+_GROUPS = ("source", "index")
 _PACKAGES = ("langgraph", "langchain", "drgn", "faiss-cpu", "pydantic", "typer")
 
 
 class _Commands(TyperGroup):
-    """Imports the room of ``index`` only when that command is listed or run."""
+    """Imports a group of commands only when it is listed or run."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         names = super().list_commands(ctx)
         at = names.index("mcp")
-        return [*names[:at], "index", *names[at:]]
+        return [*names[:at], *_GROUPS, *names[at:]]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name == "index":
-            from kagent.cli.index import app as index
-
-            command = typer.main.get_group(index)
-            command.name = "index"
+        if cmd_name in _GROUPS:
+            command = typer.main.get_group(import_module(f"kagent.cli.{cmd_name}").app)
+            command.name = cmd_name
             return command
         return super().get_command(ctx, cmd_name)
 
@@ -106,6 +101,13 @@ def version() -> None:
     emit("".join(f"{name:<10} {number}\n" for name, number in rows.items()))
 
 
+def decode(context: typer.Context) -> None:
+    """Write the source line behind every frame of a log; all else stays byte for byte."""
+    from kagent.cli.decode import run
+
+    run(context.args)
+
+
 def _examples(*lines: str) -> str:
     return "\n\n".join(("[bold]Examples[/]", *lines))
 
@@ -122,7 +124,10 @@ app.command(
     epilog=_examples("kagent parse case/console.log", "kagent parse --json case/console.log")
 )(parse)
 app.command(epilog=_examples("kagent reformat case/console.log"))(reformat)
-app.command(epilog=_examples("kagent decode case/console.log --modules case/modules"))(decode)
+app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)(decode)
 app.command(
     epilog=_examples("kagent demo", "kagent demo --sample cve-2025-37958", "kagent demo --list")
 )(demo)
@@ -135,22 +140,3 @@ app.command(
 )(fix_status)
 app.command(epilog=_examples("kagent mcp --kernel-src case/tidelink --index case/index"))(mcp)
 app.command()(version)
-
-
-def main() -> None:
-    """Run the program and exit.
-
-    Errors raised on purpose become one line and a hint; anything else is a bug and shows its
-    traceback. Ctrl-C exits with 130.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        app(prog_name="kagent")
-    except KagentError as error:
-        show_error(error)
-        sys.exit(error.exit_code)
-    except Exception:  # noqa: BLE001 - Python would exit with 1, which means "no report" here
-        traceback.print_exc()
-        sys.exit(_BUG)

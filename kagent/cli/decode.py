@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from kagent.cli.options import AllowMismatch, KernelSrc, Log, MaxLogBytes, Modules, Vmlinux
 from kagent.cli.output import check_output, emit_bytes, say
-from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log_bytes
+from kagent.cli.reading import DEFAULT_MAX_BYTES, byte_size, read_log_bytes
 from kagent.errors import InputError, MissingDataError
 from kagent.text import strip_control
 
@@ -23,63 +20,90 @@ if TYPE_CHECKING:
     from kagent.symbols import Location, Symbolized
     from kagent.symbols.annotate import Decoding
 
-__all__ = ["Color", "decode"]
+__all__ = ["run"]
 
 _MAX_CONTEXT = 100
 _REASONS = 5
 _ANNOTATION, _MARKED, _DIM, _END = "\x1b[36m", "\x1b[1;31m", "\x1b[2m", "\x1b[0m"
 
 
-class Color(StrEnum):
-    """When to use colours and links."""
+def _arguments() -> argparse.ArgumentParser:
+    """The command line. Its own, as Typer alone takes longer to load than a trace to decode."""
+    parser = argparse.ArgumentParser(
+        prog="kagent decode",
+        description="Write the source line behind every frame of a log; all else stays byte for "
+        "byte. Innermost function first: `at fanctl.c:12 in lookup, inlined at fanctl.c:23`. Lines "
+        "of source begin with a bar. How many frames were decoded, and why others were not, goes "
+        "to standard error. On a terminal, escapes in the log itself are not passed on.",
+        epilog="example: kagent decode case/console.log --modules case/modules",
+        allow_abbrev=False,
+    )
+    add, environment = parser.add_argument, os.environ.get
+    mismatch = _true(environment("KAGENT_ALLOW_MISMATCH"))
+    add("log", nargs="?", default="-", metavar="FILE", help="the log; - or nothing reads stdin")
+    add("--vmlinux", type=Path, metavar="FILE", default=_path("KAGENT_VMLINUX"),
+        help="vmlinux with debug info [$KAGENT_VMLINUX]")  # fmt: skip
+    add("--modules", type=Path, metavar="DIR", default=_path("KAGENT_MODULES"),
+        help="where .ko files are [$KAGENT_MODULES]")  # fmt: skip
+    add("--kernel-src", metavar="PATH[@REV]", default=environment("KAGENT_KERNEL_SRC") or None,
+        help="kernel source: a tree, or a git repository at a revision "
+        "[$KAGENT_KERNEL_SRC]")  # fmt: skip
+    add("--source", type=int, metavar="N", default=0,
+        help=f"show N lines of source (at most {_MAX_CONTEXT}) around the trap")  # fmt: skip
+    add("--allow-mismatch", action="store_true", default=mismatch,
+        help="use debug info of another build; lines become approximate")  # fmt: skip
+    add("--color", choices=("auto", "always", "never"), default="auto",
+        help="colours, and links to files of a plain tree")  # fmt: skip
+    add("-o", "--output", type=Path, metavar="FILE", help="write there")
+    add("--max-log-bytes", type=byte_size, metavar="SIZE",
+        default=environment("KAGENT_MAX_LOG_BYTES") or DEFAULT_MAX_BYTES,
+        help="refuse larger logs (64M) [$KAGENT_MAX_LOG_BYTES]")  # fmt: skip
+    return parser
 
-    auto = "auto"
-    always = "always"
-    never = "never"
+
+def _path(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
 
 
-def decode(
-    log: Log = "-",
-    vmlinux: Vmlinux = None,
-    modules: Modules = None,
-    kernel_src: KernelSrc = None,
-    source: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            max=_MAX_CONTEXT,
-            help="Show N lines of source around the trapping line.",
-        ),
-    ] = 0,
-    allow_mismatch: AllowMismatch = None,
-    color: Annotated[
-        Color, typer.Option(help="Colours, and links to files of a plain tree.")
-    ] = Color.auto,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there.")
-    ] = None,
-    max_log_bytes: MaxLogBytes = DEFAULT_MAX_BYTES,
-) -> None:
-    """Write the source line behind every frame of a log; all else stays byte for byte.
+def _true(value: str | None) -> bool:
+    return (value or "").lower() in ("1", "true", "yes", "on", "y", "t")
 
-    Innermost function first: `at fanctl.c:12 in lookup, inlined at fanctl.c:23`. Lines of source
-    begin with a bar. How many frames were decoded, and why others were not, goes to standard error.
-    On a terminal, escapes in the log itself are not passed on.
+
+def run(arguments: Sequence[str]) -> None:
+    """Decode as the command line says.
+
+    Raises:
+        KagentError: for what the user can mend, or what is missing.
+        SystemExit: the command line itself is wrong, or asks for help.
     """
+    given = _arguments().parse_args(arguments)
+    if not 0 <= given.source <= _MAX_CONTEXT:
+        raise InputError(f"--source {given.source} is not within 0 and {_MAX_CONTEXT}")
+    if given.vmlinux is not None and not given.vmlinux.is_file():
+        raise InputError(f"--vmlinux {given.vmlinux} is not a file")
+    if given.modules is not None and not given.modules.exists():
+        raise InputError(f"--modules {given.modules} does not exist")
+    _decode(given)
+
+
+def _decode(given: argparse.Namespace) -> None:
+    output: Path | None = given.output
     check_output(output)
-    data = read_log_bytes(log, max_bytes=max_log_bytes)
+    data = read_log_bytes(given.log, max_bytes=given.max_log_bytes)
     release = _release(data)
-    vmlinux, modules = _found(release, vmlinux, modules)
+    vmlinux, modules = _found(release, given.vmlinux, given.modules)
     terminal = output is None and sys.stdout.isatty()
     view = _View(
-        _trees(kernel_src, modules, release, needed=source > 0), source, _colored(color, terminal)
+        _trees(given.kernel_src, modules, release, needed=given.source > 0),
+        given.source,
+        _colored(given.color, terminal),
     )
     from kagent.symbols import Symbolizer
     from kagent.symbols.annotate import annotate
 
     with Symbolizer.open(
-        vmlinux, modules, release=release, allow_mismatch=bool(allow_mismatch)
+        vmlinux, modules, release=release, allow_mismatch=given.allow_mismatch
     ) as symbolizer:
         decoding = annotate(
             data, symbolizer, position=view.position, style=view.style, below=view.below
@@ -92,6 +116,11 @@ def decode(
 
 def _release(data: bytes) -> str | None:
     """Of the kernel whose report comes first in importance."""
+    from kagent.klog.release import stated_releases
+
+    stated = stated_releases(data)
+    if len(stated) < 2:
+        return next(iter(stated), None)
     from kagent.klog import parse_log
 
     found = parse_log(data)
@@ -147,9 +176,9 @@ def _kernel_tree(spec: str, release: str | None) -> SourceTree:
     return SourceTree.open(spec)
 
 
-def _colored(color: Color, terminal: bool) -> bool:
-    if color is not Color.auto:
-        return color is Color.always
+def _colored(color: str, terminal: bool) -> bool:
+    if color != "auto":
+        return color == "always"
     return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

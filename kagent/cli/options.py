@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kagent.cli.reading import byte_size
 from kagent.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,15 +24,13 @@ __all__ = [
     "size",
 ]
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
 
 def size(text: str) -> int:
     """Bytes, with K, M or G for powers of 1024."""
-    match = re.fullmatch(r"([1-9]\d{0,15})([kmg]?)", str(text).strip().lower())
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a size such as 200M")
-    return int(match[1]) * _UNITS[match[2]]
+    try:
+        return byte_size(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Log = Annotated[

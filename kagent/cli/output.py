@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from kagent.errors import InputError, KagentError
 from kagent.text import strip_control
 
@@ -48,7 +46,7 @@ def emit_bytes(data: bytes) -> None:
     except BrokenPipeError:
         # The interpreter flushes again at exit; give it something to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(_SIGPIPE_EXIT) from None
+        sys.exit(_SIGPIPE_EXIT)
 
 
 def say(text: str) -> None:
@@ -67,7 +65,7 @@ def pick_format(*, json: bool, markdown: bool, html: bool, output: Path | None) 
     """``text``, ``json``, ``markdown`` or ``html``; an option wins over the file's ending."""
     chosen = [name for name, on in (("json", json), ("markdown", markdown), ("html", html)) if on]
     if len(chosen) > 1:
-        raise typer.BadParameter(f"choose one of --{' and --'.join(chosen)}")
+        raise InputError(f"choose one of --{' and --'.join(chosen)}")
     if chosen:
         return chosen[0]
     return FORMATS.get(output.suffix.lower(), "text") if output else "text"

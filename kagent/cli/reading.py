@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import shlex
 import sys
 import zlib
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 
 from kagent.errors import CorruptDataError, InputError
 
-__all__ = ["DEFAULT_MAX_BYTES", "read_log", "read_log_bytes"]
+__all__ = ["DEFAULT_MAX_BYTES", "byte_size", "read_log", "read_log_bytes"]
 
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 """Of the log after decompression; the same as the setting ``max_log_bytes``."""
@@ -44,6 +45,18 @@ _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _UNPRINTED = bytes(set(range(32)) - set(b"\a\b\t\n\v\f\r\x1b\x0e\x0f"))
 _MAX_UNPRINTED = 0.05
 _STDIN = "standard input"
+
+
+def byte_size(text: str) -> int:
+    """Bytes, with K, M or G for powers of 1024.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,15})([kmg]?)", text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 200M")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2]]
 
 
 def read_log(source: str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> str:

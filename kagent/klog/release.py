@@ -13,13 +13,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-__all__ = ["KernelRelease", "read_release", "revision_candidates"]
+__all__ = ["KernelRelease", "read_release", "revision_candidates", "stated_releases"]
 
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,4})(?:\.(\d{1,5}))?(?:\.\d{1,5})?(-rc\d{1,2})?")
 _COMMIT = re.compile(r"-g([0-9a-f]{7,40})\b")
 _NEXT = re.compile(r"-next-(\d{8})\b")
 _DEBIAN = re.compile(r"\bDebian (\d{1,3}\.\d{1,4}(?:\.\d{1,5})?)[-~]")
 _UBUNTU = re.compile(r"\(Ubuntu [\w.~+-]{1,60} (\d{1,3}\.\d{1,4}(?:\.\d{1,5})?)\)")
+
+# init/version-timestamp.c; then lib/dump_stack.c, where the taint flags stand in front of the
+# release, and kernel/locking/lockdep.c, where they stand behind it.
+_STATED = re.compile(
+    rb"Linux version (\d[\w.+~-]{2,96}) "
+    rb"|(?:Not tainted|Tainted: [A-Z ]{1,40}(?<! )) {1,8}(\d{1,3}\.\d[\w.+~-]{1,96})(?=[ \r\n])"
+    rb"|(?<![\w.])(\d{1,3}\.\d[\w.+~-]{1,96}) #\d[^\n]{0,80} (?:Not tainted|Tainted: )"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,3 +216,12 @@ def revision_candidates(release: str, build: str | None = None) -> Iterator[tupl
     elif rest.endswith("+"):
         reason = f"the tag below {found.release}; the '+' says that more commits were on top"
     yield bare, reason
+
+
+def stated_releases(data: bytes) -> tuple[str, ...]:
+    """The releases that boot banners and reports of a log name, each once, in order.
+
+    A look at two kinds of lines, for those who need no more of the log than this.
+    """
+    found = (match[1] or match[2] or match[3] for match in _STATED.finditer(data))
+    return tuple(dict.fromkeys(name.decode("ascii", "replace") for name in found))

@@ -130,6 +130,11 @@ class DrgnDwarf:
             )
         return ()
 
+    def symbols(self, name: str) -> list[tuple[int, int]]:
+        """Address and size of every definition of a symbol."""
+        with self._damage_reported():
+            return [(found.address, found.size) for found in self._program.symbols(name)]
+
     def ask_type(
         self, name: str, file: str | None, ask: Callable[[drgn.Type], _Answer | None]
     ) -> _Answer | None:

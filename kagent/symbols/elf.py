@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ _PAGE = 0x1000
 _MAX_SECTIONS = 65_536
 _MAX_SECTION_BYTES = 512 * 1024 * 1024
 _MODULE_BASE = 0x1000_0000
+_BANNER = b"Linux version "
 _RELEASE = re.compile(rb"Linux version ([\x21-\x7e]{1,128}) ")
 # What pyelftools raises on damaged files, by experiment with random damage.
 _DAMAGE = (
@@ -196,11 +198,21 @@ class ElfImage:
         if self.kind == "module":
             words = self.modinfo.get("vermagic", "").split()
             return words[0] if words else None
+        # The banner is a constant (init/version.c): no need to read the symbol table for it.
+        if (rodata := self.section(".rodata")) and (found := self._banner_in(rodata)):
+            return found
         for symbol in self.find("linux_banner"):
-            if found := _RELEASE.match(self.read(symbol.address, 256)):
+            if named := _RELEASE.match(self.read(symbol.address, 256)):
+                return named[1].decode("ascii")
+        return None
+
+    def _banner_in(self, section: ElfSection) -> str | None:
+        data = self.data(section)
+        at = data.find(_BANNER)
+        while at >= 0:
+            if found := _RELEASE.match(data, at):
                 return found[1].decode("ascii")
-        if (rodata := self.section(".rodata")) and (found := _RELEASE.search(self.data(rodata))):
-            return found[1].decode("ascii")
+            at = data.find(_BANNER, at + 1)
         return None
 
     @cached_property
@@ -231,13 +243,21 @@ class ElfImage:
 
     @cached_property
     def _table(self) -> SymbolTable:
-        from kagent.symbols.symtab import SymbolTable  # numpy: not before a file is searched
+        from kagent.symbols.symtab import SymbolTable
 
         return SymbolTable(self)
 
     def find(self, name: str) -> tuple[ElfSymbol, ...]:
         """Every definition of `name`, by address; empty when there is none."""
         return self._table.find(name)
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that were not searched for yet, each once."""
+        return [name for name in dict.fromkeys(names) if not self._table.knows(name)]
+
+    def learn(self, placed: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Take (address, size) of symbols that somebody else has found by name."""
+        self._table.learn(placed)
 
     def linked(self, section: ElfSection) -> ElfSection | None:
         """The section that ``sh_link`` of another names."""

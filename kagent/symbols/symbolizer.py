@@ -141,6 +141,7 @@ class Symbolizer:
         """
         if len(frames) > _MAX_FRAMES:
             raise InputError(f"{len(frames)} frames are more than a log can hold")
+        self._prepare(frames)
         lookups = [self._look_up(frame) for frame in frames]
         for looked in lookups:
             if looked.object is not None:
@@ -149,6 +150,16 @@ class Symbolizer:
         places = [self._addresses(looked) for looked in lookups]
         self._warm(lookups, places)
         return [self._finish(*pair) for pair in zip(lookups, places, strict=True)]
+
+    def _prepare(self, frames: Sequence[Frame]) -> None:
+        """Let each file look all its symbols up at once."""
+        wanted: dict[int, tuple[DebugObject, list[str]]] = {}
+        for frame in frames:
+            used = self._object_of(frame) if frame.offset is not None else NO_VMLINUX
+            if isinstance(used, DebugObject):
+                wanted.setdefault(id(used), (used, []))[1].append(frame.symbol)
+        for used, symbols in wanted.values():
+            used.prepare(symbols)
 
     def _refuse(self, consulted: Iterable[DebugObject]) -> None:
         if self._allow_mismatch:

@@ -7,11 +7,13 @@ kernel/module/kallsyms.c, ``find_kallsyms_symbol``).
 from __future__ import annotations
 
 import re
+import struct
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
     from kagent.symbols.elf import ElfImage
@@ -22,6 +24,10 @@ _SHN_UNDEF = 0
 _STT_FUNC = 2
 _NAMED_KINDS = (0, 1, _STT_FUNC, 10)  # NOTYPE, OBJECT, FUNC, GNU_IFUNC
 _CACHED_NAMES = 50_000
+_FEW = 6
+"""Offsets of a name up to which scanning the column for each is faster than one pass for all."""
+_BLOCK = 15
+"""Address bits of a block of memory, 32 KiB, in which symbols are looked for."""
 # Names that scripts/mksysmap keeps out of kallsyms.
 _HIDDEN = re.compile(rb"\$|\.L|L0|__crc_|__kstrtab_|__kcfi_typeid_|__pi_\.L|__AArch64ADRPThunk_")
 
@@ -34,7 +40,6 @@ class ElfSymbol:
     address: int
     size: int
     extent: int | None
-    section: int
 
     def has_size(self, printed: int) -> bool:
         """Whether a trace that prints ``/printed`` can mean this symbol.
@@ -47,6 +52,47 @@ class ElfSymbol:
         return printed in (self.extent, self.size)
 
 
+class _Columns:
+    """``.symtab``, by column; each is as long as the table, and unpacked when first used."""
+
+    def __init__(self, image: ElfImage, data: bytes) -> None:
+        self._wide = image.bits == 64
+        order = "<" if image.little_endian else ">"
+        self._row = struct.Struct(order + ("IBBHQQ" if self._wide else "IIIBBH"))
+        self._data = data[: len(data) - len(data) % self._row.size]
+        self._native = self._wide and image.little_endian and sys.byteorder == "little"
+
+    @cached_property
+    def names(self) -> Sequence[int]:
+        """Offsets into the string table."""
+        return self._column("I", 0, 0)
+
+    @cached_property
+    def infos(self) -> Sequence[int]:
+        return self._data[4::24] if self._native else self._column("B", 1, 3)
+
+    @cached_property
+    def sections(self) -> Sequence[int]:
+        return self._column("H", 3, 5)
+
+    @cached_property
+    def values(self) -> Sequence[int]:
+        return self._column("Q", 4, 1)
+
+    @cached_property
+    def sizes(self) -> Sequence[int]:
+        return self._column("Q", 5, 2)
+
+    def _column(self, kind: str, wide: int, narrow: int) -> Sequence[int]:
+        """A field by its place in ``Elf64_Sym`` and in ``Elf32_Sym``."""
+        if not self._native:
+            at = wide if self._wide else narrow
+            return [row[at] for row in self._row.iter_unpack(self._data)]
+        width = struct.calcsize(kind)
+        first = {0: 0, 3: 6, 4: 8, 5: 16}[wide] // width
+        return memoryview(self._data).cast(kind)[first :: 24 // width].tolist()  # type: ignore[call-overload,no-any-return]
+
+
 class SymbolTable:
     """``.symtab`` in a form that answers "where is NAME" and "what follows ADDRESS".
 
@@ -57,43 +103,19 @@ class SymbolTable:
         table = image.section(".symtab")
         strings = image.linked(table) if table else None
         self._strings = image.data(strings) if strings else b""
-        rows = _rows(image, image.data(table) if table else b"")
-        rows = rows[np.isin(rows["info"] & 0xF, _NAMED_KINDS) & (rows["name"] != 0)]
-        loaded = [s.index for s in image.sections if s.allocated and s.index != _SHN_UNDEF]
-        rows = rows[np.isin(rows["section"], loaded)]
-        starts = rows["value"].astype(np.uint64)
-        if image.machine == "EM_ARM":  # the lowest bit of a function says Thumb
-            starts &= ~((rows["info"] & 0xF) == _STT_FUNC).astype(np.uint64)
-        if image.kind == "module":
-            base = np.array([s.address for s in image.sections], dtype=np.uint64)
-            starts = starts + base[rows["section"]]
-        order = np.argsort(starts, kind="stable")
-        self._starts = starts[order]
-        self._names = rows["name"][order]
-        self._sizes = rows["size"][order]
-        self._sections = rows["section"][order]
-        self._by_name = np.argsort(self._names, kind="stable")
-        self._sorted_names = self._names[self._by_name]
+        self._columns = _Columns(image, image.data(table) if table else b"")
+        self._thumb = image.machine == "EM_ARM"
+        self._base = [s.address if image.kind == "module" else 0 for s in image.sections]
+        self._loaded = {s.index for s in image.sections if s.allocated and s.index != _SHN_UNDEF}
         self._group_end = _group_ends(image)
         self._found: dict[str, tuple[ElfSymbol, ...]] = {}
 
-    def _text(self, offset: int) -> bytes:
-        end = self._strings.find(b"\0", offset)
-        return self._strings[offset : min(end, offset + 512)] if end >= 0 else b""
-
-    def _next(self, address: int, section: int) -> int | None:
-        at = int(np.searchsorted(self._starts, np.uint64(address), side="right"))
-        end = self._group_end.get(section)
-        while at < len(self._starts):
-            following = int(self._starts[at])
-            if end is not None and following >= end:
-                return None
-            if not _HIDDEN.match(self._text(int(self._names[at]))):
-                return following
-            at += 1
-        return None
+    def knows(self, name: str) -> bool:
+        """Whether `find` has its answer ready."""
+        return name in self._found
 
     def find(self, name: str) -> tuple[ElfSymbol, ...]:
+        """Every definition, by address."""
         if name not in self._found:
             if len(self._found) > _CACHED_NAMES:
                 self._found.clear()
@@ -101,38 +123,141 @@ class SymbolTable:
         return self._found[name]
 
     def _search(self, name: str) -> tuple[ElfSymbol, ...]:
+        columns = self._columns
+        found = {
+            (self._start(row), columns.sizes[row], columns.sections[row])
+            for row in self._rows(name)
+            if self._defined(row)
+        }
+        result = []
+        for address, size, section in sorted(found):
+            following = self._next(address, section)
+            extent = following - address if following is not None else None
+            result.append(ElfSymbol(name, address, size, extent))
+        return tuple(result)
+
+    def _rows(self, name: str) -> list[int]:
+        """Rows whose name is, or ends at the same byte as, `name`."""
+        offsets = self._offsets(name)
+        names = self._columns.names
+        if len(offsets) > _FEW:
+            wanted = set(offsets)
+            return [row for row, offset in enumerate(names) if offset in wanted]
+        return [row for offset in offsets for row in _places(names, offset)]
+
+    def _offsets(self, name: str) -> list[int]:
         wanted = name.encode("utf-8", "replace") + b"\0"
         offsets: list[int] = []
         at = self._strings.find(wanted) if len(wanted) > 1 else -1
         while at >= 0:  # the linker shares tails: "write" may sit inside "ksys_write"
             offsets.append(at)
             at = self._strings.find(wanted, at + 1)
-        keys = np.array(offsets, dtype=self._sorted_names.dtype)
-        first = np.searchsorted(self._sorted_names, keys, side="left")
-        last = np.searchsorted(self._sorted_names, keys, side="right")
-        found = {
-            (int(self._starts[i]), int(self._sizes[i]), int(self._sections[i]))
-            for low, high in zip(first, last, strict=True)
-            for i in self._by_name[low:high]
+        return offsets
+
+    def _defined(self, row: int) -> bool:
+        columns = self._columns
+        return (
+            columns.names[row] != 0
+            and columns.infos[row] & 0xF in _NAMED_KINDS
+            and columns.sections[row] in self._loaded
+        )
+
+    def _start(self, row: int) -> int:
+        columns = self._columns
+        value = columns.values[row]
+        if self._thumb and columns.infos[row] & 0xF == _STT_FUNC:
+            value &= ~1  # the lowest bit of a function says Thumb
+        return value + self._base[columns.sections[row]]
+
+    @cached_property
+    def _order(self) -> tuple[list[int], list[int]]:
+        """Addresses of the defined symbols, ascending, and the row of each."""
+        columns, loaded = self._columns, self._loaded
+        kinds = [info & 0xF in _NAMED_KINDS for info in range(256)]
+        facts = zip(columns.names, columns.infos, columns.sections, strict=True)
+        rows = [
+            row
+            for row, (name, info, section) in enumerate(facts)
+            if name and section in loaded and kinds[info]
+        ]
+        if self._thumb or any(self._base):
+            starts = [self._start(row) for row in rows]
+        else:
+            starts = [columns.values[row] for row in rows]
+        order = sorted(range(len(rows)), key=starts.__getitem__)
+        return [starts[at] for at in order], [rows[at] for at in order]
+
+    def _next(self, address: int, section: int) -> int | None:
+        """Where the next symbol that kallsyms has begins; None at the end of a module's code."""
+        starts, rows = self._order
+        end = self._group_end.get(section)
+        for at in range(bisect_right(starts, address), len(starts)):
+            following = starts[at]
+            if end is not None and following >= end:
+                return None
+            if not self._hidden(rows[at]):
+                return following
+        return None
+
+    def learn(self, placed: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Take (address, size) of symbols from somebody who finds them faster by name.
+
+        What follows each of them is found in one pass, without sorting the table.
+        """
+        if self._thumb or any(self._base):
+            return
+        wanted = sorted({address for places in placed.values() for address, _ in places})
+        following = dict(zip(wanted, self._following(wanted), strict=True))
+        for name, places in placed.items():
+            found = [
+                ElfSymbol(name, address, size, extent)
+                for address, size in sorted(set(places))
+                if (extent := following[address] - address) > 0
+            ]
+            if found and len(found) == len(set(places)):
+                self._found[name] = tuple(found)
+
+    def _following(self, wanted: Sequence[int]) -> list[int]:
+        """For each of some ascending addresses the next symbol's; 0 where that takes more."""
+        # Functions are short: what follows one lies in its own block of memory or the next.
+        blocks = {address >> _BLOCK for address in wanted}
+        blocks |= {block + 1 for block in blocks}
+        near = sorted({value for value in self._columns.values if value >> _BLOCK in blocks})
+        found = [bisect_right(near, address) for address in wanted]
+        following = [near[at] if at < len(near) else 0 for at in found]
+        shown = self._shown(following)
+        return [
+            value if value in shown and value >> _BLOCK <= (address >> _BLOCK) + 1 else 0
+            for address, value in zip(wanted, following, strict=True)
+        ]
+
+    def _shown(self, addresses: Iterable[int]) -> set[int]:
+        """Those where a symbol stands that kallsyms has."""
+        asked = set(addresses)
+        rows = [row for row, value in enumerate(self._columns.values) if value in asked]
+        return {
+            self._columns.values[row]
+            for row in rows
+            if self._defined(row) and not self._hidden(row)
         }
-        result = []
-        for address, size, section in sorted(found):
-            following = self._next(address, section)
-            extent = following - address if following is not None else None
-            result.append(ElfSymbol(name, address, size, extent, section))
-        return tuple(result)
+
+    def _hidden(self, row: int) -> bool:
+        return _HIDDEN.match(self._text(self._columns.names[row])) is not None
+
+    def _text(self, offset: int) -> bytes:
+        end = self._strings.find(b"\0", offset)
+        return self._strings[offset : min(end, offset + 512)] if end >= 0 else b""
 
 
-def _rows(image: ElfImage, data: bytes) -> npt.NDArray[np.void]:
-    """The table as an array with the fields of ``Elf64_Sym`` or ``Elf32_Sym``."""
-    order = "<" if image.little_endian else ">"
-    name, info, other, section = ("name", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2")
-    if image.bits == 64:
-        fields = [name, info, other, section, ("value", "u8"), ("size", "u8")]
-    else:
-        fields = [name, ("value", "u4"), ("size", "u4"), info, other, section]
-    layout = np.dtype([(field, order + kind) for field, kind in fields])
-    return np.frombuffer(data[: len(data) - len(data) % layout.itemsize], layout)
+def _places(column: Sequence[int], wanted: int) -> Iterator[int]:
+    """Every position of a value; `index` scans in C."""
+    at = -1
+    while True:
+        try:
+            at = column.index(wanted, at + 1)
+        except ValueError:
+            return
+        yield at
 
 
 def _group_ends(image: ElfImage) -> dict[int, int]:

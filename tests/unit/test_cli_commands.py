@@ -19,7 +19,7 @@ import pytest
 import typer
 
 from kagent import __version__
-from kagent.cli.app import main
+from kagent.cli.main import main
 from kagent.cli.options import make_settings, size
 from kagent.cli.output import check_output, pick_format, write_resolution
 from kagent.errors import InputError

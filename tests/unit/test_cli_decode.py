@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from support.kernel_elf import RELEASE, build_module, build_vmlinux
 
-from kagent.cli.app import main
+from kagent.cli.main import main
 from kagent.symbols.dwarf import drgn_available
 from kagent.symbols.objects import open_object
 

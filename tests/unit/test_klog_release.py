@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kagent.klog.release import read_release
+from kagent.klog.release import read_release, stated_releases
 
 
 @pytest.mark.parametrize(
@@ -65,5 +65,27 @@ def test_builds_between_releases_are_not_exact() -> None:
 @pytest.mark.parametrize("release", ["", "garbage", "-rc1", "v", "\0" * 9, "9" * 5000])
 def test_what_is_no_release(release: str) -> None:
     found = read_release(release)
-    assert found.version is None and found.tag is None and found.series is None
+    assert (found.version, found.tag, found.series) == (None, None, None)
     assert found.note
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    0.000000] Linux version 6.1.57 (builder@host) (gcc 12) #1 SMP",
+        "CPU: 1 PID: 90 Comm: tidecast Not tainted 6.1.57 #1  Debian 6.1.4-1",
+        "CPU: 1 PID: 90 Comm: tidecast Tainted: G    B      O       6.1.57 #1",
+        "      Not tainted 6.1.57 #1",
+        "CPU: 0 PID: 1 Comm: sh Not tainted 6.1.57",
+        "6.1.57 #1 Not tainted",
+        "6.1.57 #1 SMP PREEMPT Tainted: G           O",
+    ],
+)
+def test_lines_that_state_the_release(line: str) -> None:
+    assert stated_releases(f"noise\n{line}\nmore\n".encode()) == ("6.1.57",)
+
+
+def test_every_release_is_stated_once() -> None:
+    log = b"Linux version 6.1.57 (x)\nNot tainted 6.1.57 #1\nLinux version 6.2.1 (x)\n"
+    assert stated_releases(log) == ("6.1.57", "6.2.1")
+    assert stated_releases(b"no release here, nor in vmlinux-6.1.57\n") == ()
