@@ -14,6 +14,7 @@ from kagent.errors import NoReportError
 
 if TYPE_CHECKING:
     from kagent.klog.model import KernelLog, Report
+    from kagent.klog.oom_model import OomFacts, OomVictim
 
 __all__ = ["SCHEMA", "parse", "reformat"]
 
@@ -35,7 +36,8 @@ def parse(
 ) -> None:
     """List the kernel reports of a log: titles, kinds, spans and frames.
 
-    Segfaults of programs and crashes asked for through sysrq are marked: not a kernel bug.
+    Segfaults of programs, crashes asked for through sysrq and memory that ran out
+    are marked: not a kernel bug.
 
     --json prints one object, {"schema": "kagent-parse/1", ...}:
 
@@ -47,6 +49,7 @@ def parse(
     - pc, code, registers, and traces[] by role: call, alloc, free, origin, ...
     - access and memory object of a sanitizer; locks: lockdep's chain, states,
       wanted and held locks; tasks[] with their stacks and held locks
+    - oom: who asked for memory, limits, usage, the largest tasks, the killed
 
     Spans are [start, end) in bytes of the (unpacked) log. Registers and addresses
     are strings such as "0xffff888012345678". What the log does not say is null
@@ -160,6 +163,8 @@ def _report_lines(number: int, report: Report, *, primary: bool) -> Iterator[str
     yield "     " + strip_control(", ".join(facts))
     if not report.kernel_bug:
         yield f"     not a kernel bug: {_blameless(report)}"
+    if report.oom is not None:
+        yield from (f"     {strip_control(line)}" for line in _oom_lines(report.oom))
     role = None
     for at, frame in report.all_frames():
         if at != role:
@@ -174,4 +179,38 @@ def _blameless(report: Report) -> str:
     asked = report.pc is not None and report.pc.symbol == "sysrq_handle_crash"
     if asked or "sysrq" in report.title:
         return "somebody asked for this crash through sysrq"
+    if report.oom is not None:
+        return "memory ran out, and the kernel killed to get some back"
     return "a program in user space failed"
+
+
+_LARGEST = 5
+
+
+def _oom_lines(oom: OomFacts) -> Iterator[str]:
+    """Who asked, what was exhausted, who was killed, and who had the memory."""
+    if oom.invoker is not None:
+        flags = f", {'|'.join(oom.gfp_flags)}" if oom.gfp_flags else ""
+        yield f"asked: {oom.invoker}, order {oom.order}{flags}"
+    if oom.memcg is not None:
+        yield f"exhausted: memory cgroup {oom.memcg}"
+    for name, counter in oom.counters.items():
+        limit = f"{counter.limit_kb} kB" if counter.limit_kb is not None else "no limit"
+        yield f"  {name}: {counter.usage_kb} kB of {limit}, limit hit {counter.failures}×"
+    if oom.pages:
+        names = ("free", "active_anon", "inactive_anon", "slab_unreclaimable")
+        shown = ", ".join(f"{name} {oom.pages[name]}" for name in names if name in oom.pages)
+        yield f"pages: {shown} of {oom.ram_pages}, {oom.page_kb} kB each"
+    yield from (f"killed: {_victim(victim)}" for victim in oom.victims)
+    if oom.tasks:
+        yield f"largest of {oom.task_count} tasks, resident pages:"
+        for task in oom.tasks[:_LARGEST]:
+            yield f"  {task.rss_pages}  {task.comm}[{task.pid}], oom_score_adj {task.oom_score_adj}"
+    if oom.slabs:
+        yield "largest slab caches that cannot be reclaimed:"
+        yield from (f"  {slab.total_kb} kB  {slab.cache}" for slab in oom.slabs[:_LARGEST])
+
+
+def _victim(victim: OomVictim) -> str:
+    adj = "" if victim.oom_score_adj is None else f", oom_score_adj {victim.oom_score_adj}"
+    return f"{victim.comm}[{victim.pid}], {victim.rss_kb} kB resident{adj}"

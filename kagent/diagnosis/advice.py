@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from kagent.diagnosis.lock_advice import lock_advice
 from kagent.diagnosis.meaning import shadow_range
 from kagent.klog.model import KernelLog, Report
+from kagent.klog.oom_model import OomFacts
 from kagent.klog.release import revision_candidates
 from kagent.resolution import Actions, Deadlock, Fault, Fix, Missing
 from kagent.symbols.model import Symbolized
@@ -44,12 +45,23 @@ def advise(
     report: Report, fault: Fault | None, deadlock: Deadlock | None, fixes: Sequence[Fix]
 ) -> Actions:
     """Upgrade or patch, verify, and what to do until then."""
+    if report.oom is not None:
+        return _more_memory(report.oom)
     if not report.kernel_bug:
         return Actions(fix=["nothing in the kernel: look at the program or person that did this"])
     return Actions(
         fix=_fix(report, fault, deadlock, fixes),
         verify=_verify(report),
         mitigate=_mitigate(report, fault),
+    )
+
+
+def _more_memory(oom: OomFacts) -> Actions:
+    where = f"raise memory.max of {oom.memcg}" if oom.memcg else "add memory or swap"
+    return Actions(
+        fix=[f"{where}, or find out why the largest tasks need that much"],
+        verify=["run the workload again and watch memory.current or /proc/meminfo while it grows"],
+        mitigate=["lower oom_score_adj of what must survive; limit the others by memory.high"],
     )
 
 

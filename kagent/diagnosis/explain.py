@@ -93,4 +93,9 @@ def _echoes(log: KernelLog, index: int) -> list[str]:
 
 def _facts(case: Case, symbols: Symbols) -> list[Evidence]:
     header = evidence("log", case.report.header, log_origin(case.report.span))
+    if case.report.oom is not None:
+        killed = case.report.message.splitlines()[: len(case.report.oom.victims)]
+        spans = [victim.span for victim in case.report.oom.victims]
+        lines = zip(killed, spans, strict=False)
+        return [header, *(evidence("log", text, log_origin(span)) for text, span in lines)]
     return [header, frame_evidence(case.own[0], symbols)] if case.own else [header]

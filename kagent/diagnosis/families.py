@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kagent.diagnosis.out_of_memory import tell
 from kagent.klog.model import Frame, Report
 from kagent.resolution import Deadlock, Fault, MemoryEvent, MemoryFacts, SourcePoint
 
@@ -75,6 +76,8 @@ def choose(case: Case) -> tuple[str, str, list[str]]:
 
 
 def _family(case: Case) -> tuple[str, _Rule]:
+    if case.report.oom is not None:
+        return "out-of-memory", _out_of_memory
     if not case.report.kernel_bug:
         return "not-a-kernel-bug", _not_a_bug
     waits = case.deadlock
@@ -95,6 +98,11 @@ def _not_a_bug(case: Case) -> _Told:
         f"No kernel bug: {case.report.title}.",
         ["The log blames user space or an operator, not kernel code."],
     )
+
+
+def _out_of_memory(case: Case) -> _Told:
+    assert case.report.oom is not None
+    return tell(case.report.oom)
 
 
 def _waiting(case: Case) -> _Told:

@@ -71,7 +71,7 @@ _OBJECTS = (
 _DEFERRED = (
     "del_timer lock_timer_base __timer_delete_sync sk_stop_timer_sync __mod_timer flush_work "
     "__cancel_work_timer cancel_work_sync try_to_grab_pending (?:flush|drain|destroy)_workqueue "
-    "queue_work insert_work queue_delayed_work"
+    "queue_work insert_work __queue_delayed_work queue_delayed_work_on"
 )
 _USB = (
     "dummy_urb_enqueue usb_kill_urb usb_kill_anchored_urbs usb_control_msg usb_hcd_submit_urb "

@@ -40,7 +40,7 @@ STACK_STARTS = (
     re.compile(r"Allocated by task [0-9]+:"),
     re.compile(r"Freed:"),
     re.compile(r"Freed by task [0-9]+:"),
-    re.compile(r"[^k] backtrace(?: \(crc [0-9a-fA-F]*\))?:"),
+    re.compile(r"(?:^|[^k]) backtrace(?: \(crc [0-9a-fA-F]*\))?:"),
     re.compile(r"Backtrace:"),
     re.compile(r"Uninit was stored to memory at"),
     RISCV_REGS,  # its show_regs() dumps the stack without announcing it
@@ -136,6 +136,9 @@ _Pick = tuple[str, int, int]
 """A name or ``""``, the index of the frame that has it, and of the last frame that decided so."""
 
 
+_NO_PICK: _Pick = ("", -1, -1)
+
+
 def _first(names: list[str]) -> _Pick:
     return names[0], 0, 0
 
@@ -148,7 +151,7 @@ def _stalled(names: list[str]) -> _Pick:
             if "smp_call_function" in name:
                 return "smp_call_function", index, index
             return names[at], at, index
-    return "", -1, -1
+    return _NO_PICK
 
 
 def _hung(names: list[str]) -> _Pick:
@@ -161,7 +164,7 @@ def _hung(names: list[str]) -> _Pick:
     for index, name in enumerate(names):
         if not is_waiting(name):
             return name, index, index
-    return "", -1, -1
+    return _NO_PICK
 
 
 _PICKERS: dict[str, Callable[[list[str]], _Pick]] = {
@@ -171,27 +174,45 @@ _PICKERS: dict[str, Callable[[list[str]], _Pick]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one way of a :class:`Blame` came to."""
+
+    culprits: list[Culprit]
+    ok: bool
+    """Whether every stack named somebody and none was mixed with another's."""
+    last: int
+    """Index of the last line that a culprit's choice depends on."""
+    mixed: int
+    """Index of the line where another stack got mixed in, or 0."""
+
+
 def culprits(lines: Sequence[str], blame: Blame) -> tuple[list[Culprit], bool, int]:
     """Who is to blame, one a stack; whether all were found; the last line this depends on.
 
     Without the lines behind that one the answer would be the same.
     """
-    result: list[Culprit] = []
-    ok = False
-    last = injected = 0
+    mixed = 0
     for steps in blame.ways:
-        walk = _Walk(lines, blameless(blame.skip))
-        stacks = walk.stacks(steps)
-        injected = max(injected, walk.injected or 0)
-        ok = walk.injected is None
-        result, last = [], injected
-        for names in stacks:
-            stripped = [strip_syscall(name) for name, _ in names]
-            name, index, decided = _PICKERS[blame.pick](stripped) if names else ("", -1, -1)
-            result.append(Culprit(name, names[index][0]) if name else _NOBODY)
-            if name:
-                last = max(last, names[decided][1])
-            ok = ok and bool(name)
-        if ok:
+        found = _try(lines, steps, blame)
+        mixed = max(mixed, found.mixed)
+        if found.ok:
             break
-    return result, ok, last
+    else:
+        if blame.rescue and (rescued := _try(lines, blame.rescue, blame)).ok:
+            found = rescued
+    return found.culprits, found.ok, max(mixed, found.last)
+
+
+def _try(lines: Sequence[str], steps: Sequence[Step], blame: Blame) -> _Found:
+    walk = _Walk(lines, blameless(blame.skip))
+    pick = _PICKERS[blame.pick]
+    result: list[Culprit] = []
+    last = 0
+    for names in walk.stacks(steps):
+        name, index, decided = pick([strip_syscall(n) for n, _ in names]) if names else _NO_PICK
+        result.append(Culprit(name, names[index][0]) if name else _NOBODY)
+        if name:
+            last = max(last, names[decided][1])
+    ok = walk.injected is None and _NOBODY not in result
+    return _Found(result, ok, last, walk.injected or 0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from kagent.klog.lines import Line
 from kagent.klog.model import ChainLink, Frame, LockRef, TaskState, Trace, TraceRole
+from kagent.klog.oom_model import OomCounter, OomSlab, OomTask, OomVictim, OomZone
 
-__all__ = ["Block", "Draft", "LockdepDraft", "StackDraft"]
+__all__ = ["Block", "Draft", "LockdepDraft", "OomDraft", "StackDraft"]
 
 
 @dataclass(slots=True)
@@ -85,6 +86,25 @@ class LockdepDraft:
 
 
 @dataclass(slots=True)
+class OomDraft:
+    """What an out-of-memory report has stated so far."""
+
+    facts: dict[str, Any]
+    """Fields of :class:`kagent.klog.oom_model.OomFacts` that one line states."""
+    columns: list[str] = field(default_factory=list)
+    """Of the task table, between pid and name."""
+    tasks: list[OomTask] = field(default_factory=list)
+    rows: int = 0
+    counters: dict[str, OomCounter] = field(default_factory=dict)
+    stats: dict[str, int] = field(default_factory=dict)
+    in_stats: bool = False
+    pages: dict[str, int] = field(default_factory=dict)
+    zones: list[OomZone] = field(default_factory=list)
+    slabs: list[OomSlab] = field(default_factory=list)
+    victims: list[OomVictim] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Draft:
     """One report, or one dump of tasks, with everything the section readers found."""
 
@@ -98,6 +118,8 @@ class Draft:
     user_pc: bool = False
     """The line before stated a user-space PC: a ``Code:`` line would be of user space."""
     user_registers: bool = False
+    s390_mark: str = ""
+    """What stands before the trapping instruction in s390's disassembly, once that began."""
     facts: dict[str, str] = field(default_factory=dict)
     """Context: kernel, build, hardware, taint, workqueue, cpu, task, pid, modules."""
     access: dict[str, str] = field(default_factory=dict)
@@ -106,6 +128,7 @@ class Draft:
     """The sanitizer's description of the object."""
     telling: bool = False
     lockdep: LockdepDraft | None = None
+    oom: OomDraft | None = None
     held: dict[tuple[str, int], list[LockRef]] = field(default_factory=dict)
     holder: tuple[str, int] | None = None
     """Whose locks are being listed."""

@@ -73,7 +73,7 @@ _VENDOR = re.compile(
     rb"|[cC]\d{1,3} {1,8}(\d{1,9}) \([^)]{0,32}\))"
 )
 # What reformat() puts behind a prefix that states time and caller in its own way.
-_RESTATED = re.compile(rb" ?\[\d{1,10}\.\d{6}\]\[ {1,8}[CT]\d{1,9}\](?: |$)")
+_RESTATED = re.compile(rb" ?\[\d{1,10}\.\d{6}\]\[ {0,8}[CT]\d{1,9}\](?: |$)")
 _NO_STAMP, _NO_CALLER = NO_STAMP.encode(), NO_CALLER.encode()
 _WRAPPERS = (_DROPPED, _LOGIN, _LOGCAT, _SYSLOG, _ISO, _FACILITY)
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kagent.klog.oom_model import OomFacts
+
 __all__ = [
     "Access",
     "ChainLink",
@@ -209,6 +211,8 @@ class Report:
     access: Access | None = None
     memory: MemoryObject | None = None
     locks: LockdepFacts | None = None
+    oom: OomFacts | None = None
+    """Who asked for memory, who had it and who was killed, of an out-of-memory report."""
     tasks: tuple[TaskState, ...] = ()
     alt_titles: tuple[str, ...] = ()
     frame: str | None = None
@@ -270,7 +274,27 @@ class KernelLog:
 
     @property
     def primary(self) -> int | None:
-        """Index of the report to analyse first: the first cause, not its echoes."""
+        """Index of the report to analyse first: the first cause, not its echoes.
+
+        A kernel that finds a fault prints registers or a stack, or dies at once. A lone ``BUG:`` or
+        ``WARNING:`` of a wording that no kernel check has is some driver's remark, in words that
+        pr_err() lets anybody choose: it comes first only where it is followed by a stack of its
+        own or, within a second, by a panic, or where the log has nothing else.
+        """
         causes = [i for i, r in enumerate(self.reports) if r.caused_by is None]
         ours = [i for i in causes if self.reports[i].kernel_bug]
-        return next(iter(ours or causes), None)
+        proven = [i for i in ours if not self._is_remark(i)]
+        return next(iter(proven or ours or causes), None)
+
+    def _is_remark(self, index: int) -> bool:
+        report = self.reports[index]
+        if report.pc or any(trace.frames for trace in report.traces):
+            return False
+        worded = report.kind == "UNKNOWN" or report.title.startswith("WARNING:")
+        if not worded or report.frame is not None:
+            return False
+        following = self.reports[index + 1] if index + 1 < len(self.reports) else None
+        if following is None or not following.title.startswith("kernel panic:"):
+            return True
+        then, now = following.context.time, report.context.time
+        return None not in (then, now) and not 0 <= (then or 0) - (now or 0) <= 1

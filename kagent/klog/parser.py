@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kagent.klog.completion import Completion
+from kagent.klog.draft import Draft
 from kagent.klog.lines import Line
 from kagent.klog.model import KernelLog, Report, TaskState
+from kagent.klog.oom import completes_oom, is_oom, is_reaper
 from kagent.klog.reader import freeze, read
 from kagent.klog.relations import relate
 from kagent.klog.scan import Candidate, Region, scan
@@ -18,9 +20,6 @@ from kagent.klog.titles import make_title
 from kagent.klog.views import view_of
 
 __all__ = ["parse_log"]
-
-Dump = tuple[TaskState, ...]
-"""What a sysrq listing yields."""
 
 
 def parse_log(data: str | bytes) -> KernelLog:
@@ -35,14 +34,16 @@ def parse_log(data: str | bytes) -> KernelLog:
     completion = Completion(raw, found.landmarks)
     collected = _Collected()
     for region in found.regions():
-        for candidate, starts in _starts(region):
+        starts = _starts(region)
+        for candidate in region.candidates:
+            if candidate.index not in starts:
+                continue
             if collected.is_flood(region.lines[candidate.index].text):
                 continue
-            item = _read_item(region, candidate, starts)
-            if isinstance(item, Report):
-                collected.add(completion.complete(item))
+            if candidate.family.dump:
+                collected.tasks.extend(freeze_tasks(_draft(region, candidate.index, starts)))
             else:
-                collected.tasks.extend(item)
+                collected.add(completion.complete(_report(region, candidate, starts)))
     boots = [completion.boot_of(report) for report in collected.reports]
     reports = relate(collected.reports, boots)
     return KernelLog(reports, merge_tasks(collected.tasks), len(raw))
@@ -122,34 +123,40 @@ def _continues(lines: list[Line], candidate: Candidate, previous: Candidate | No
     return any(later.search(text) and first.search(before) for later, first in _CONTINUES)
 
 
-def _starts(region: Region) -> Iterator[tuple[Candidate, set[int]]]:
-    """The candidates that begin a report or a dump, with the indices of all of them."""
+def _starts(region: Region) -> set[int]:
+    """Indices of the lines that begin a report or a dump."""
     lines = region.lines
     starts: list[Candidate] = []
+    killed: set[int] = set()
+    """Out-of-memory reports that have named their victim."""
     for candidate in region.candidates:
         context = lines[candidate.index].context
         recent = reversed(starts[-8:])
         same = (c for c in recent if lines[c.index].context == context)
         previous = next(same, starts[-1] if starts else None)
-        if not _continues(lines, candidate, previous):
+        if previous is not None and completes_oom(
+            lines, candidate.index, previous.index, killed=previous.index in killed
+        ):
+            killed.add(previous.index)
+        elif not _continues(lines, candidate, previous):
             starts.append(candidate)
-    indices = {c.index for c in starts}
-    return ((candidate, indices) for candidate in starts)
+    return {c.index for c in starts}
 
 
-def _read_item(region: Region, candidate: Candidate, starts: set[int]) -> Report | Dump:
-    lines = region.lines
-    draft = read(
-        lines[candidate.index],
-        _own_lines(lines, candidate.index, starts),
-        _lines_before(lines, candidate.index, starts),
-    )
-    if candidate.family.dump:
-        return freeze_tasks(draft)
-    view = view_of(region, candidate, starts)
+def _report(region: Region, candidate: Candidate, starts: set[int]) -> Report:
+    """The report that `candidate` begins; a header it is named by is taken out of `starts`."""
+    view = view_of(region, candidate)
     title = make_title(view, candidate.family)
+    if title.header:
+        starts.discard(view.at[title.header])
+    draft = _draft(region, candidate.index, starts)
     draft.own.end = max(draft.own.end, view.ends[title.last])
     return freeze(draft, title)
+
+
+def _draft(region: Region, index: int, starts: set[int]) -> Draft:
+    lines = region.lines
+    return read(lines[index], _own_lines(lines, index, starts), _lines_before(lines, index, starts))
 
 
 def _lines_before(lines: list[Line], index: int, starts: set[int]) -> list[Line]:
@@ -167,10 +174,11 @@ def _lines_before(lines: list[Line], index: int, starts: set[int]) -> list[Line]
 def _own_lines(lines: list[Line], index: int, starts: set[int]) -> Iterator[Line]:
     """The lines of a report's context up to the next report there.
 
-    When it asks other CPUs for their backtraces, those lines belong to it, too.
+    When it asks other CPUs for their backtraces, those lines belong to it, too; and what the
+    oom_reaper thread says after memory ran out.
     """
     context = lines[index].context
-    asked = False
+    asked, out_of_memory = False, is_oom(lines[index].text)
     answering: set[str] = set()
     for at in range(index + 1, len(lines)):
         line = lines[at]
@@ -184,3 +192,5 @@ def _own_lines(lines: list[Line], index: int, starts: set[int]) -> Iterator[Line
                 answering.add(line.context)
             if line.context in answering:
                 yield line
+        elif out_of_memory and is_reaper(line.text):
+            yield line

@@ -13,7 +13,8 @@ from kagent.klog.kinds import LOCKUPS
 from kagent.klog.lines import Line
 from kagent.klog.lockdep import freeze_lockdep, read_lockdep, variant_of
 from kagent.klog.model import Frame, Report, Trace
-from kagent.klog.registers import read_registers
+from kagent.klog.oom import freeze_oom, read_oom, starts_oom
+from kagent.klog.registers import note_registers, read_registers
 from kagent.klog.sanitizer import freeze_access, freeze_memory, read_access
 from kagent.klog.stacks import read_stacks
 from kagent.klog.tasks import freeze_tasks, read_header, read_tasks
@@ -25,6 +26,7 @@ PATIENCE = 30
 """Foreign lines in a row after which a report is over."""
 
 _READERS: tuple[Callable[[Draft, Line], bool], ...] = (
+    read_oom,
     read_stacks,
     read_context,
     read_lockdep,
@@ -77,6 +79,7 @@ def read(header: Line, lines: Iterable[Line], before: Sequence[Line] = ()) -> Dr
     if variant:
         draft.lockdep = LockdepDraft(variant)
     read_header(draft, header)
+    starts_oom(draft, header)
     for reader in (read_context, read_access):
         reader(draft, header)
     draft.lines.append(header.text)
@@ -109,6 +112,7 @@ def _take(draft: Draft, line: Line) -> bool:
         return True
     if _DIED.search(text):
         draft.died = True
+    note_registers(draft, line)
     return any(reader(draft, line) for reader in _READERS)
 
 
@@ -140,6 +144,14 @@ def _mark_pc(frames: list[Frame], pc: Frame) -> None:
         frames[0] = replace(first, exact=True)
 
 
+def _telling_frames(draft: Draft, traces: tuple[Trace, ...]) -> tuple[Frame, ...]:
+    """The stack that tells one bug from another: none where memory ran out for everybody."""
+    if draft.oom is not None:
+        return ()
+    call = next((t.frames for t in traces if t.role == "call"), ())
+    return call or next((t.frames for t in traces), ())
+
+
 def freeze(draft: Draft, title: Title) -> Report:
     """The finished report."""
     kind = title.kind
@@ -163,6 +175,7 @@ def freeze(draft: Draft, title: Title) -> Report:
         access=freeze_access(draft),
         memory=freeze_memory(draft),
         locks=freeze_lockdep(draft),
+        oom=freeze_oom(draft),
         tasks=freeze_tasks(draft),
         alt_titles=title.alt,
         frame=title.frame,
@@ -170,6 +183,6 @@ def freeze(draft: Draft, title: Title) -> Report:
         corrupted_reason=title.corrupted,
         panicked=draft.panicked,
         kernel_bug=title.kernel_bug and not (pc and pc.symbol == "sysrq_handle_crash"),
-        fingerprint=fingerprint(kind, title.text, pc, call or next((t.frames for t in traces), ())),
+        fingerprint=fingerprint(kind, title.text, pc, _telling_frames(draft, traces)),
         message="\n".join(draft.messages),
     )

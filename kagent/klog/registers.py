@@ -7,7 +7,7 @@ import re
 from kagent.klog.draft import Draft
 from kagent.klog.lines import Line
 
-__all__ = ["read_registers"]
+__all__ = ["note_registers", "read_registers"]
 
 # Names as the architectures' show_regs() print them (upper case there for x86, ppc, loongarch).
 _NAMES = frozenset(
@@ -33,18 +33,44 @@ _MIPS = re.compile(r"\$ ?(\d{1,2}) {0,4}: ((?:[0-9a-f]{8,16} ?){1,4})")
 _S390_FIRST = re.compile(r"Krnl GPRS: ((?:[0-9a-f]{16} ?){1,4})")
 _STACK_WORDS = re.compile(r"\s{1,12}(?:[0-9a-f]{16} ){1,7}[0-9a-f]{16}\s*$")
 _S390_MORE = re.compile(r"\s{8,16}((?:[0-9a-f]{16} ?){4})$")
-_CODE = re.compile(r"\s{0,8}(?:Krnl )?Code: {0,4}(.{1,1000})")
+_CODE = re.compile(r"\s{0,8}Code: {0,4}(.{1,1000})")
 _PPC_CODE = re.compile(r"(?:<?[0-9a-f]{8}>? |XXXXXXXX ){3,7}(?:<?[0-9a-f]{8}>?|XXXXXXXX)\s*$")
 _LOOKS = re.compile(
     r"\s{0,8}(?:[A-Z][A-Z0-9_]{1,8}: |[a-z]\w{0,6} {0,4}: (?:\[<)?[0-9a-f]{8}|(?:Status|Cause"
     r"|BadVA|PrId) {0,2}: |GPR\d\d:|\$ ?\d|Krnl GPRS"
-    r"|(?:pc|a0|a4|t0|t4|s0|s4|s8|u0|x\d+) [0-9a-f]{16} |(?:RSP|ESP|RAX|EAX|xPSR|Hi|Lo|r\d{1,2}) )"
+    r"|(?:pc|[astu]\d|x\d{1,2}) [0-9a-f]{16} |(?:RSP|ESP|RAX|EAX|xPSR|Hi|Lo|r\d{1,2}) )"
 )
+
+
+# Lines that also name a function, for which other readers take them: mips, loongarch.
+_WITH_FUNCTION = re.compile(r"(epc|ra|ERA) {0,4}: {1,2}([0-9a-f]{8,16}) \S")
+_S390_PSW = re.compile(r"Krnl PSW : ([0-9a-f]{16}) ([0-9a-f]{16})\b")
+# arch/s390/kernel/dis.c, show_code(): an instruction a line; ">" stands where the PSW points, "#"
+# before the instruction that precedes it.
+_S390_CODE = re.compile(r"\s{0,12}([#> ]?)[0-9a-f]{8,16}: ((?:[0-9a-f]{4}){1,3})(?:\s|$)")
+_S390_AT_PSW = re.compile(r"(?:Oops|Low-address protection): ")
+_HEX = re.compile(r"[<(]?(?:[0-9a-f]{2}){1,4}[>)]?(?:\s|$)")
+
+
+def note_registers(draft: Draft, line: Line) -> None:
+    """Keep the registers of a line that is another reader's."""
+    text = line.text.lstrip()
+    if text.startswith(("epc", "ra", "ERA")) and (match := _WITH_FUNCTION.match(text)):
+        _store(draft, match[1].lower(), int(match[2], 16))
+    elif text.startswith("Krnl PSW") and (match := _S390_PSW.match(text)):
+        _store(draft, "mask", int(match[1], 16))
+        _store(draft, "pc", int(match[2], 16))
 
 
 def read_registers(draft: Draft, line: Line) -> bool:
     """Take a line of registers or code; user-space ones are recognised and dropped."""
     text = line.text.lstrip()
+    if text.startswith("Krnl Code:"):
+        _start_s390_code(draft, line)
+        return True
+    if draft.s390_mark and (match := _S390_CODE.match(line.text)):
+        _add_s390_code(draft, match)
+        return True
     if "Code: " in text and (match := _CODE.match(text)):
         _take_code(draft, match[1].strip())
         return True
@@ -90,7 +116,26 @@ def _next_s390(draft: Draft) -> int:
 
 
 def _take_code(draft: Draft, code: str) -> None:
-    if draft.user_pc or not re.match(r"[0-9a-f(<]", code):
+    if draft.user_pc or not _HEX.match(code):
         return
     if draft.block.code is None and (draft.block.pc is not None or not draft.user_registers):
         draft.block.code = code
+
+
+def _start_s390_code(draft: Draft, line: Line) -> None:
+    """A page fault leaves the PSW at its instruction, any other trap behind it."""
+    if draft.block.code is not None:
+        return
+    faulted = any(_S390_AT_PSW.match(text) for text in draft.lines[:_FEW_LINES])
+    draft.s390_mark = ">" if faulted else "#"
+    if match := _S390_CODE.match(line.text.lstrip().removeprefix("Krnl Code:")):
+        _add_s390_code(draft, match)
+
+
+_FEW_LINES = 40
+"""Before the code of a report: what happened, the modules, the registers."""
+
+
+def _add_s390_code(draft: Draft, match: re.Match[str]) -> None:
+    word = f"<{match[2]}>" if match[1] == draft.s390_mark else match[2]
+    draft.block.code = f"{draft.block.code or ''} {word}".strip()[:1000]

@@ -61,6 +61,9 @@ def _identity(report: Report) -> tuple[object, ...]:
         what = report.title.partition(" in ")[0]
         cpu = context.cpu if context.pid is None else None
         return report.kind, what, context.task, context.pid, cpu
+    if report.oom is not None:  # one cgroup that runs out again and again
+        killed = frozenset(victim.comm for victim in report.oom.victims)
+        return report.kind, report.title, report.oom.memcg, killed
     if not report.kernel_bug:
         return report.kind, report.title
     header = "" if report.frame else _NUMBER.sub("", report.header)

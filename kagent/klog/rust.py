@@ -13,7 +13,8 @@ __all__ = ["demangle"]
 
 _MAX_DEPTH = 64
 _MAX_NAME = 1024
-_LENGTH = re.compile(r"\d{1,4}")
+_LAST_CHARACTER = 0x10FFFF
+_LENGTH = re.compile(r"0|[1-9]\d{0,3}")
 _BASIC = {
     "a": "i8",
     "b": "bool",
@@ -51,6 +52,8 @@ class _Reader:
         self.at = 0
         self.depth = 0
         self.steps = 0
+        self.bound = 0
+        """Lifetimes that the binders around name."""
 
     def peek(self) -> str:
         return self.text[self.at : self.at + 1]
@@ -103,27 +106,28 @@ class _Reader:
         if target >= here:
             raise _UnreadableError
         self.at = target
-        result = self.path() if what == "path" else self.type()
+        result = self.type() if what == "type" else self.path(value=what == "path")
         self.at = here
         return result
 
-    def path(self) -> str:
+    def path(self, *, value: bool = True) -> str:
+        """A path; that of a `value` has ``::`` before its generic arguments."""
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise _UnreadableError
-        result = self._path(self.take())
+        result = self._path(self.take(), value)
         self.depth -= 1
         if len(result) > _MAX_NAME:
             raise _UnreadableError
         return result
 
-    def _path(self, tag: str) -> str:
+    def _path(self, tag: str, value: bool) -> str:
         if tag == "C":
             self.disambiguator()
             return self.identifier()
         if tag == "N":
             space = self.take()
-            prefix = self.path()
+            prefix = self.path(value=value)
             number = self.disambiguator()
             name = self.identifier()
             if space.isupper():
@@ -132,15 +136,16 @@ class _Reader:
             return f"{prefix}::{name}" if name else prefix
         if tag in "MX":
             self.disambiguator()
-            self.path()  # of the impl block: not part of the name
+            self.path(value=False)  # of the impl block: not part of the name
             kind = self.type()
-            return f"<{kind} as {self.path()}>" if tag == "X" else f"<{kind}>"
+            return f"<{kind} as {self.path(value=False)}>" if tag == "X" else f"<{kind}>"
         if tag == "Y":
-            return f"<{self.type()} as {self.path()}>"
+            return f"<{self.type()} as {self.path(value=False)}>"
         if tag == "I":
-            return f"{self.path()}::<{', '.join(self._list(self.generic))}>"
+            head = self.path(value=value) + "::" * value
+            return f"{head}<{', '.join(self._list(self.generic))}>"
         if tag == "B":
-            return self.back("path")
+            return self.back("path" if value else "type path")
         raise _UnreadableError
 
     def _list(self, item: Callable[[], str]) -> list[str]:
@@ -151,8 +156,7 @@ class _Reader:
 
     def generic(self) -> str:
         if self.accept("L"):
-            self.base62()
-            return "'_"
+            return self.lifetime()
         if self.accept("K"):
             return self.constant()
         return self.type()
@@ -163,12 +167,37 @@ class _Reader:
             return "_"
         if self.accept("p"):
             return "_"
-        self.take()
+        kind = self.take()
         sign = "-" if self.accept("n") else ""
         digits = ""
         while (char := self.take()) != "_":
             digits += char
-        return sign + (str(int(digits or "0", 16)) if re.fullmatch(r"[0-9a-f]*", digits) else "_")
+        if not re.fullmatch(r"[0-9a-f]{0,32}", digits):
+            raise _UnreadableError
+        value = int(digits or "0", 16)
+        if kind == "b" and value < 2:
+            return ("false", "true")[value]
+        if kind == "c" and value <= _LAST_CHARACTER:
+            return repr(chr(value))
+        return f"{sign}{value}"
+
+    def lifetime(self) -> str:
+        index = self.base62()
+        if index > self.bound:
+            raise _UnreadableError
+        return f"'{chr(ord('a') + (self.bound - index) % 26)}" if index else "'_"
+
+    def binder(self) -> str:
+        """``for<'a, 'b> `` of what follows; the caller takes its lifetimes back."""
+        if not self.accept("G"):
+            return ""
+        count = self.base62() + 1
+        if count > _MAX_DEPTH:
+            raise _UnreadableError
+        first = self.bound
+        self.bound += count
+        names = (f"'{chr(ord('a') + at % 26)}" for at in range(first, self.bound))
+        return f"for<{', '.join(names)}> "
 
     def type(self) -> str:
         self.depth += 1
@@ -185,9 +214,9 @@ class _Reader:
             return _BASIC[tag]
         if tag in "RQ":
             self.at += 1
-            if self.accept("L"):
-                self.base62()
-            return ("&" if tag == "R" else "&mut ") + self.type()
+            lifetime = self.lifetime() if self.accept("L") else "'_"
+            named = "" if lifetime == "'_" else lifetime + " "
+            return f"&{named}{'' if tag == 'R' else 'mut '}{self.type()}"
         if tag in "PO":
             self.at += 1
             return ("*const " if tag == "P" else "*mut ") + self.type()
@@ -199,11 +228,45 @@ class _Reader:
             return f"[{self.type()}; {self.constant()}]"
         if tag == "T":
             self.at += 1
-            return f"({', '.join(self._list(self.type))})"
+            items = self._list(self.type)
+            return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+        if tag in "FD":
+            self.at += 1
+            bound = self.bound
+            named = self.binder()
+            text = self._function() if tag == "F" else self._object()
+            self.bound = bound
+            if tag == "D":
+                if not self.accept("L"):
+                    raise _UnreadableError
+                lifetime = self.lifetime()
+                text += "" if lifetime == "'_" else f" + {lifetime}"
+            return named + text if tag == "F" else f"dyn {named}{text}"
         if tag == "B":
             self.at += 1
             return self.back("type")
-        return self.path()
+        return self.path(value=False)
+
+    def _function(self) -> str:
+        """A function pointer's type."""
+        text = "unsafe " if self.accept("U") else ""
+        if self.accept("K"):
+            abi = "C" if self.accept("C") else self.identifier().replace("_", "-")
+            text += f'extern "{abi}" '
+        text += f"fn({', '.join(self._list(self.type))})"
+        result = self.type()
+        return text if result == "()" else f"{text} -> {result}"
+
+    def _object(self) -> str:
+        """The traits of a trait object."""
+        return " + ".join(self._list(self._trait))
+
+    def _trait(self) -> str:
+        path = self.path(value=False)
+        bindings: list[str] = []
+        while self.accept("p"):
+            bindings.append(f"{self.identifier()} = {self.type()}")
+        return f"{path}<{', '.join(bindings)}>" if bindings else path
 
 
 def demangle(name: str) -> str:

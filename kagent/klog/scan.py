@@ -7,8 +7,9 @@ what :mod:`kagent.klog.formats` looks for.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -56,6 +57,8 @@ _LITERALS = (
     b"SysRq : Show ",
     b"Linux version ",
     b"serialport: VM disconnected.",
+    b"invoked oom-killer:",
+    b"Killed process ",
 )
 _BOOT = b"Linux version "
 _CUT_OFF = b"serialport: VM disconnected."
@@ -185,7 +188,7 @@ def _read(data: bytes, start: int, headers: dict[int, Family]) -> tuple[Region, 
     end = start
     for line in split_lines(data, start):
         lines.append(line)
-        quiet = 0 if "+0x" in line.text or line.start in headers else quiet + 1
+        quiet = 0 if _is_loud(line) or line.start in headers else quiet + 1
         end = line.end + 1
         if quiet > _QUIET or end - start > _MAX_REGION:
             break
@@ -193,10 +196,38 @@ def _read(data: bytes, start: int, headers: dict[int, Family]) -> tuple[Region, 
     candidates = [
         Candidate(index, headers[line.start])
         for index, line in enumerate(lines)
-        if line.start in headers and not _is_replayed(lines, index)
+        if line.start in headers
+        and not _is_replayed(lines, index)
+        and not _is_inlined(lines, index, headers)
     ]
     sure = (c.index for c in candidates if not (c.family.strict or c.family.dump))
     return Region(lines, candidates, frozenset(sure)), end
+
+
+def _is_loud(line: Line) -> bool:
+    """Whether a line is a frame, or a row of a table of tasks (``[    123]     0   123 ...``)."""
+    return "+0x" in line.text or line.text.startswith("[  ")
+
+
+_WHERE = re.compile(r".{0,200}?(?:\bK[A-Z]{1,5}: [a-z -]{1,40} in |WARNING: .{0,200}? at )")
+
+
+def _is_inlined(lines: list[Line], index: int, headers: Container[int]) -> bool:
+    """Whether the next line is the same header, with the function that this one was inlined in.
+
+    Symbolizers print a header once for each function at its address, the innermost first.
+    """
+    line = lines[index]
+    if not line.text.endswith("[inline]") or index + 1 >= len(lines):
+        return False
+    following = lines[index + 1]
+    stem = _WHERE.match(line.text)
+    return (
+        stem is not None
+        and following.start in headers
+        and following.context == line.context
+        and following.text.startswith(stem[0])
+    )
 
 
 def _is_replayed(lines: list[Line], index: int) -> bool:

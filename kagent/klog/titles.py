@@ -35,6 +35,8 @@ class Title:
     """Why the report cannot be whole."""
     kind: str
     kernel_bug: bool = True
+    header: int = 0
+    """Index of the line that names the report: not the first, where no format knows that one."""
     last: int = 0
     """Index of the last line that the title depends on."""
 
@@ -64,6 +66,11 @@ def _clean(title: str) -> str:
     return re.sub(r" {2,}", " ", "".join(printable)).strip()
 
 
+_NAMES_A_TASK = re.compile(r"INFO: task (?!.*(?: blocked | can't die ))")
+_COMM_LINES = 3
+"""Line breaks that a task's name is given credit for."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Match:
     format: Format
@@ -79,6 +86,8 @@ def _find_format(lines: Sequence[str], family: Family) -> tuple[_Match | None, b
         if family.marker not in line:
             continue
         text = line[:_HEADER_CAP]
+        if _NAMES_A_TASK.search(text):
+            text = "\n".join((text, *lines[index + 1 : index + 1 + _COMM_LINES]))[:_HEADER_CAP]
         matches = [(m.start(), f, m) for f in family.formats if (m := f.header.search(text))]
         if not matches:
             continue
@@ -89,6 +98,7 @@ def _find_format(lines: Sequence[str], family: Family) -> tuple[_Match | None, b
             groups = match.groupdict()
             last = _details(lines, index, format_, groups)
             if last is not None:
+                last = max(last, index + text.count("\n", 0, match.end()))
                 return _Match(format_, index, groups, last), True
         return None, True
     return None, False
@@ -115,12 +125,12 @@ def _details(
 def make_title(view: View, family: Family) -> Title:
     """Name the report whose context printed `view`."""
     lines = view.lines
-    match, announced = _find_format(lines[: view.own], family)
+    match, announced = _find_format(lines, family)
     if match is None:
         header = lines[0][max(lines[0].find(family.marker), 0) :]
         reason = "the header matches, but not what must follow it" if announced else None
         text = _clean(header[:_HEADER_CAP]) or family.marker
-        return Title(text, (), _frame_of(text), reason or _mixed(text), kind_of(text))
+        return Title(text, (), _frame_of(text), reason or _mixed(header), kind_of(text))
     format_, groups = match.format, match.groups
     blamed: list[Culprit] = []
     reason = None
@@ -139,7 +149,7 @@ def make_title(view: View, family: Family) -> Title:
     title = _clean(text) or family.marker
     alt = tuple(a for a in _alternatives(format_, groups, frames, text) if a != title)
     kind = format_.kind or kind_of(title)
-    return Title(title, alt, _frame_of(title), reason, kind, format_.kernel_bug, last)
+    return Title(title, alt, _frame_of(title), reason, kind, format_.kernel_bug, match.index, last)
 
 
 def _frame_of(title: str) -> str | None:

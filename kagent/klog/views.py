@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
 from dataclasses import dataclass
 
 from kagent.klog.scan import Candidate, Region
@@ -38,26 +37,22 @@ class View:
     lines: list[str]
     """Up to where another report may begin to mix in."""
     whole: list[str]
-    own: int
-    """How many lines precede the next report of this context, which has a header of its own."""
+    at: list[int]
+    """Where each of `whole` stands in the region."""
     ends: list[int]
     """Where each of `whole` ends in the log."""
 
 
-def view_of(region: Region, candidate: Candidate, starts: Container[int]) -> View:
-    """Collect what the header's CPU or task went on to print.
-
-    `starts` are the indices of the region's lines that begin a report or a dump.
-    """
+def view_of(region: Region, candidate: Candidate) -> View:
+    """Collect what the header's CPU or task went on to print."""
     lines = region.lines
     header = lines[candidate.index]
     has_caller = header.caller is not None
     enough = 16 if "BUG: KMSAN:" in header.text else 22
-    whole, ends = [header.text], [header.end]
+    whole, ends, at = [header.text], [header.end], [candidate.index]
     limit: int | None = None
-    own: int | None = None
     all_cpus = muted = False
-    seen = 0
+    seen, printed = 0, 1
     for index in range(candidate.index + 1, min(candidate.index + MAX_LINES, len(lines))):
         line = lines[index]
         text = line.text
@@ -68,17 +63,17 @@ def view_of(region: Region, candidate: Candidate, starts: Container[int]) -> Vie
             limit = len(whole)
         if line.context != header.context and not (all_cpus and line.context[:1] == "C"):
             continue
-        if own is None and index in starts and line.context == header.context:
-            own = len(whole)
         if line.context and _is_guess(text):
             continue
         all_cpus = all_cpus or _ALL_CPUS in text
         # The stack of panic_on_warn, or lockdep's complaint about the oops itself.
-        muted = muted or (len(whole) >= enough and _ECHO.search(text) is not None)
+        muted = muted or (printed >= enough and _ECHO.search(text) is not None)
+        printed += 1
         if not muted and _TAINT_NOTE not in text:
             whole.append(text)
             ends.append(line.end)
-    return View(whole[:limit], whole, len(whole) if own is None else own, ends)
+            at.append(index)
+    return View(whole[:limit], whole, at, ends)
 
 
 def _another_begins(region: Region, index: int) -> bool:

@@ -6,7 +6,8 @@
     python tests/benchmarks/klog_accuracy.py --crashlab DIR [--verbose]
 
 The first DIR holds cases as ``KEY: value`` lines, an empty line and a console log; the second
-pairs of ``NAME.log`` and ``NAME.json``. Prints agreement; the exit status is always 0.
+pairs of ``NAME.log`` and ``NAME.json``, itself or in its folder ``logs``. Prints agreement; the
+exit status is 0 unless a DIR holds no case.
 """
 
 from __future__ import annotations
@@ -174,6 +175,12 @@ def _task_checks(truth: dict[str, Any], log: KernelLog) -> Iterator[Check]:
             yield "held locks", True, {int(address, 16) for address in wanted} <= held
 
 
+def crashlab_cases(directory: Path) -> list[Path]:
+    """The truths in `directory`, or in the folder of logs below it."""
+    inner = directory / "logs"
+    return sorted((inner if inner.is_dir() else directory).glob("*.json"))
+
+
 def main() -> None:
     """Print the agreement table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -185,10 +192,13 @@ def main() -> None:
     total: Counter[str] = Counter()
     cases: list[tuple[str, Iterator[Check]]] = []
     if args.dir:
-        names = sorted(args.dir.iterdir(), key=lambda p: (len(p.name), p.name))
+        files = [path for path in args.dir.iterdir() if path.is_file()]
+        names = sorted(files, key=lambda p: (len(p.name), p.name))
         cases += [(path.name, title_checks(path)) for path in names]
     if args.crashlab:
-        cases += [(p.stem, crashlab_checks(p)) for p in sorted(args.crashlab.glob("*.json"))]
+        cases += [(p.stem, crashlab_checks(p)) for p in crashlab_cases(args.crashlab)]
+    if not cases:
+        parser.error(f"no cases in {args.dir or args.crashlab or 'nothing'}: give a DIR of cases")
     for name, checks in cases:
         for what, want, got in checks:
             total[what] += 1

@@ -37,6 +37,8 @@ def _describe(report: Report) -> Iterator[str]:
     yield f"memory: {report.memory}"
     for trace in report.traces:
         yield f"{trace.role} of {trace.task}/{trace.pid} on {trace.cpu}: {_frames(trace.frames)}"
+    if report.oom:
+        yield f"oom: {report.oom}"
     if report.locks:
         facts = report.locks
         yield f"lockdep: {facts.variant} {facts.task}/{facts.pid} {facts.states}"

@@ -95,6 +95,28 @@ def test_a_folded_header_without_stamps() -> None:
     assert log.reports[0].access.address == 0xFFFFC90000000008
 
 
+def test_a_folded_header_takes_a_function_only() -> None:
+    header = "WARNING: CPU: 0 PID: 1 at drivers/widget/main.c:9\n"
+    trace = (
+        "RIP: 0010:widget_apply+0x1/0x2\nCall Trace:\n widget_write+0x1/0x2\n vfs_write+0x1/0x2\n"
+    )
+    folded = parse_log(header + "widget_apply+0x1/0x2 [widget]\n" + trace).reports[0]
+    assert folded.header.endswith("main.c:9 widget_apply+0x1/0x2 [widget]")
+    whole = parse_log(header + trace).reports[0]
+    assert whole.header.endswith("main.c:9")
+    assert whole.title == folded.title == "WARNING in widget_apply"
+    assert whole.call_frames[0].symbol == "widget_apply"
+
+
+def test_what_user_space_prints_between_is_not_folded_in() -> None:
+    line = "[   60.000001] BUG: no such mode in the widget that was found at boot\n"
+    rest = "[   60.000002] ok\n"
+    folded = parse_log(line + "time\n" + rest).reports[0]
+    assert folded.title == "BUG: no such mode in the widget that was found at boot time"
+    mixed = parse_log(line + "time\n" + rest + "executing program\n" + rest).reports[0]
+    assert mixed.title == "BUG: no such mode in the widget that was found at boot"
+
+
 def test_prose_around_a_report() -> None:
     text = (LOGS[0].parent / "arm-oops.log").read_text()
     log = parse_log(

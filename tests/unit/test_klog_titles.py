@@ -75,6 +75,12 @@ CASES = {
         "KMSAN: uninit-value in widget_apply",
         "KMSAN-UNINIT-VALUE",
     ),
+    "BUG: KMSAN: kernel-infoleak in kmsan_copy_to_user+0x1/0x2\nCPU: 0 PID: 7 Comm: a\n"
+    + TRACE
+    + "\nLocal variable ----buf@widget_get created at:\n widget_get+0x1/0x2\n": (
+        "KMSAN: kernel-infoleak in widget_apply",
+        "KMSAN-INFO-LEAK",
+    ),
     "BUG: KCSAN: data-race in widget_get / widget_put\n\n"
     "write to 0xffff888005b0e4c0 of 4 bytes by task 7 on cpu 1:\n widget_put+0x1/0x2\n": (
         "KCSAN: data-race in widget_get / widget_put",
@@ -206,6 +212,10 @@ def test_system_calls_have_titles_for_every_wrapper() -> None:
             "no frames",
         ),
         ("Kernel panic - not syncing: Fatal exception\n" + TRACE, "header"),
+        ("Oops: 0002 [#1] SMP\n" + PC, "header"),
+        ("UBSAN: \n" + TRACE, "header"),
+        ("BUG: KASAN: \n" + TRACE, "header"),
+        ("WARNING: possi[    1.234567] ble circular\n", "time stamp"),
     ],
 )
 def test_broken_reports_say_why(log: str, reason: str) -> None:
@@ -248,29 +258,140 @@ UNKNOWN_HEADERS = {
     "[8.0][T412] BUG: foo\n"
     "[8.0][T412] BUG: KASAN: use-after-free in bar+0x1/0x20\n"
     "[8.0][T412] Read of size 8 at addr ffff888000000000 by task a/1\n": (
-        "BUG: foo",
         "KASAN: use-after-free Read in bar",
     ),
     "[7.0][T31] INFO: something\n"
     "[7.1][T31] INFO: task a:1 blocked for more than 143 seconds.\n"
-    "[7.2][T31] Call Trace:\n[7.3][T31]  foo+0x1/0x2\n": (
-        "INFO: something",
-        "INFO: task hung in foo",
+    "[7.2][T31] Call Trace:\n[7.3][T31]  foo+0x1/0x2\n": ("INFO: task hung in foo",),
+    "[1.0][C1] Kernel panic\n[1.0][C1] Kernel panic - not syncing: t\n": ("kernel panic: t",),
+    "[3.0][T5] BUG: no such mode\n"
+    "[3.1][T6] BUG: KCSAN: data-race in foo / bar\n"
+    "[3.2][T5] usb 1-1: probing\n": (
+        "BUG: no such mode",
+        "KCSAN: data-race in foo / bar",
     ),
-    "[1.0][C1] Kernel panic\n[1.0][C1] Kernel panic - not syncing: t\n": (
-        "Kernel panic",
-        "kernel panic: t",
+    "BUG: no such mode\nBUG: KCSAN: data-race in foo / bar\n": (
+        "BUG: no such mode",
+        "KCSAN: data-race in foo / bar",
     ),
 }
 
 
 @pytest.mark.parametrize("log", UNKNOWN_HEADERS)
-def test_an_unknown_header_leaves_the_next_reports_title_alone(log: str) -> None:
+def test_an_unknown_header_is_named_by_what_its_context_goes_on_to_report(log: str) -> None:
     reports = parse_log(log).reports
     assert tuple(report.title for report in reports) == UNKNOWN_HEADERS[log]
-    assert [report.repeats for report in reports] == [0, 0]
-    first, second = reports
-    assert first.span[1] <= second.span[0]
+    assert not any(report.repeats for report in reports)
+    assert reports[0].span[0] == 0
+
+
+SYMBOLIZED = {
+    "KASAN: slab-use-after-free Read in widget_apply": (
+        "BUG: KASAN: slab-use-after-free in atomic_read include/linux/atomic.h:32 [inline]\n"
+        "BUG: KASAN: slab-use-after-free in widget_busy drivers/widget.c:10 [inline]\n"
+        "BUG: KASAN: slab-use-after-free in widget_apply+0x1e/0x70 drivers/widget.c:20\n"
+        "Read of size 4 at addr ffff888005b0e4c0 by task a/1\n\n" + TRACE
+    ),
+    "KASAN: slab-use-after-free Write in widget_apply": (  # ... and folded
+        "BUG: KASAN: slab-use-after-free in atomic_inc\ninclude/linux/atomic.h:42 [inline]\n"
+        "BUG: KASAN: slab-use-after-free in\nwidget_busy drivers/widget.c:10 [inline]\n"
+        "BUG: KASAN: slab-use-after-free in widget_apply+0x1e/0x70\ndrivers/widget.c:20\n"
+        "Write of size 4 at addr ffff888005b0e4c0 by task a/1\n\n" + TRACE
+    ),
+    "WARNING in widget_apply": (
+        "WARNING: CPU: 0 PID: 1 at drivers/widget.c:9 widget_check drivers/widget.c:9 [inline]\n"
+        "WARNING: CPU: 0 PID: 1 at drivers/widget.c:9 widget_apply+0x1e/0x70 drivers/widget.c:20\n"
+        + PC
+    ),
+    "KFENCE: use-after-free read in widget_apply": (
+        "BUG: KFENCE: use-after-free read in widget_busy drivers/widget.c:10 [inline]\n"
+        "BUG: KFENCE: use-after-free read in widget_apply+0x1e/0x70 drivers/widget.c:20\n\n"
+        "Use-after-free read at 0xffff888005b0e4c0 (in kfence-#7):\n widget_apply+0x1e/0x70\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("title", SYMBOLIZED)
+def test_a_symbolized_header_is_repeated_for_each_inlined_function(title: str) -> None:
+    report = only(SYMBOLIZED[title])
+    assert report.title == title
+    assert not report.corrupted
+    assert "widget_apply+0x1e" in report.header
+
+
+def test_inlined_headers_alone_are_a_report() -> None:
+    report = only("BUG: KASAN: use-after-free in widget_busy drivers/widget.c:10 [inline]\n")
+    assert report.corrupted
+
+
+def test_a_tasks_name_may_have_line_breaks() -> None:
+    report = only(
+        "[  286.100000][   T31] INFO: task fs\n"
+        "[  286.100001][   T31] \tcheck:5612 blocked for more than 143 seconds.\n"
+        "[  286.100002][   T31] Call Trace:\n[  286.100003][   T31]  __schedule+0x1/0x2\n"
+        "[  286.100004][   T31]  schedule+0x1/0x2\n[  286.100005][   T31]  widget_apply+0x1/0x2\n"
+    )
+    assert report.title == "INFO: task hung in widget_apply"
+    assert not report.corrupted
+
+
+def test_the_stack_of_panic_on_warn_is_no_substitute_for_the_reports_own() -> None:
+    note = "Disabling lock debugging due to kernel taint\n"
+    for lines, corrupted in ((20, False), (21, True)):
+        report = only(
+            "kernel BUG at a.c:1!\n"
+            + "RIP: 0010:widget_apply+0x1e/0x70\n" * (lines - 1)
+            + note
+            + "Kernel panic - not syncing: Fatal exception\n"
+            + TRACE
+        )
+        assert report.title == "kernel BUG in widget_apply"
+        assert report.corrupted == corrupted
+
+
+def test_a_stall_is_named_by_what_the_timer_interrupted() -> None:
+    stalled = (
+        "rcu: INFO: rcu_preempt self-detected stall on CPU\nCall Trace:\n <IRQ>\n"
+        " rcu_sched_clock_irq+0x1/0x2\n asm_sysvec_apic_timer_interrupt+0x1/0x2\n </IRQ>\n"
+    )
+    busy = " widget_spin+0x1/0x2\n widget_thread+0x1/0x2\n kthread+0x1/0x2\n"
+    injected = " should_fail.cold+0x1/0x2\n"
+    assert only(stalled + busy).title == "INFO: rcu detected stall in widget_thread"
+    mixed = only(stalled + busy + injected)
+    assert mixed.title == "INFO: rcu detected stall in widget_thread"
+    assert mixed.corrupted
+
+
+def test_work_is_queued_for_its_owner_but_a_kthreads_delayed_work_is_its_own() -> None:
+    for queue, blamed in (
+        ("queue_delayed_work_on", "widget_apply"),
+        ("kthread_queue_delayed_work", "kthread_queue_delayed_work"),
+    ):
+        trace = f"RIP: 0010:{queue}+0x1/0x2\nCall Trace:\n {queue}+0x1/0x2\n"
+        log = "general protection fault: 0000 [#1] SMP\n" + trace + " widget_apply+0x1/0x2\n"
+        assert only(log + " vfs_write+0x1/0x2\n").frame == blamed
+
+
+@pytest.mark.parametrize("indent", ["  ", " "])
+def test_kmemleaks_backtrace_may_have_lost_its_indentation(indent: str) -> None:
+    report = only(
+        "BUG: memory leak\nunreferenced object 0xffff888005b0e4c0 (size 64):\n"
+        f"{indent}backtrace (crc 0):\n    kmalloc+0x1/0x2\n    widget_probe+0x1/0x2\n"
+        "    really_probe+0x1/0x2\n"
+    )
+    assert report.title == "memory leak in widget_probe"
+    assert not report.corrupted
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("BUG: KCSAN: ", "KCSAN:"),
+        ("Kernel panic - not syncing: ", "kernel panic:"),
+    ],
+)
+def test_a_header_may_say_nothing(line: str, title: str) -> None:
+    assert only(f"[    1.000000] {line}\n").title == title
 
 
 READ_FOR_THE_TITLE = {
@@ -358,6 +479,17 @@ def test_kinds() -> None:
         ),
         ("_RINvCs1_4core4swapmE", "core::swap::<u32>"),
         ("_RNCNvCs1_4core4main0B3_", "core::main::{closure#0}"),
+        ("_RNCNvC6kernel4init0", "kernel::init::{closure#0}"),
+        ("_RNvNCC6kernel03run", "kernel::{closure#0}::run"),
+        ("_RINvC6kernel4initKb1_Kc61_E", "kernel::init::<true, 'a'>"),
+        (
+            "_RINvC6kernel4initTjEFUKCjEyE",
+            'kernel::init::<(usize,), unsafe extern "C" fn(usize) -> u64>',
+        ),
+        ("_RINvC6kernel4initDNtC4core3AnyEL_E", "kernel::init::<dyn core::Any>"),
+        ("_RINvC6kernel4initFG_RL0_eEuE", "kernel::init::<for<'a> fn(&'a str)>"),
+        ("_RNvXC6kernelINtC5alloc3VechENtC4core4Drop4drop", "<alloc::Vec<u8> as core::Drop>::drop"),
+        ("_RINvC6kernel4initL0_E", "_RINvC6kernel4initL0_E"),
         ("_ZN4core9panicking5panic17h0123456789abcdefE", "core::panicking::panic"),
         ("_Z3fooi", "foo"),
         ("_RBroken", "_RBroken"),

@@ -34,7 +34,7 @@ LEAK = way(
 BUG = (
     *KASAN,
     *KMSAN,
-    Format(rx(r"BUG: KCSAN: (?P<words>.*)"), "KCSAN: {words}", stackless=True),
+    Format(rx(r"BUG: KCSAN:(?: |$)(?P<words>.*)"), "KCSAN: {words}", stackless=True),
     *KFENCE,
     Format(
         any_of(

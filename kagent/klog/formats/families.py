@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from kagent.klog.formats.bugs import BUG, LEAK
 from kagent.klog.formats.infos import INFO
+from kagent.klog.formats.oom import INVOKED, KILLED, OOM, OOM_KILLED
 from kagent.klog.formats.panics import PANIC
 from kagent.klog.formats.sanitizers import UBSAN
 from kagent.klog.formats.shape import (
@@ -135,7 +136,7 @@ FAMILIES: tuple[Family, ...] = (
             blame=TRACE,
         ),
         Format(
-            rx(r"kernel BUG at .*"),
+            rx(r"kernel BUG at(?: |$)"),
             "kernel BUG in {frame}",
             # skb_put() and friends check for their caller.
             blame=way(TRAPPING_PC, CALL_TRACE, STACK, skip="^skb_"),
@@ -275,6 +276,8 @@ FAMILIES: tuple[Family, ...] = (
             kernel_bug=False,
         ),
     ),
+    _strict(INVOKED, *OOM),
+    _strict(KILLED, *OOM_KILLED),
     _strict(
         "traps: ",
         Format(
@@ -287,6 +290,14 @@ FAMILIES: tuple[Family, ...] = (
     Family(  # die() of any architecture, where its first line was lost or is this one
         " [#",
         (
+            Format(  # x86, riscv: what it died of stood above
+                rx(r"Oops:?(?: Oops:)?(?: [0-9a-f]{4})? \[#"),
+                "Oops in {frame}",
+                BAD_ACCESS,
+                kind="DoS",
+                blame=FAULT,
+                broken=True,
+            ),
             Format(
                 rx(
                     r"(?P<what>[A-Za-z][A-Za-z ,()/-]{2,80}?):?(?: [0-9a-f]{4,16})?(?: ilc:[0-9])?"

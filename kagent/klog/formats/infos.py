@@ -21,6 +21,8 @@ from kagent.klog.formats.shape import (
 
 __all__ = ["INFO"]
 
+_COMM = r"[\s\S]{0,100}?"
+"""``comm:pid``. A program may name itself anything, line breaks included."""
 _TICK = rx(r"apic_timer_interrupt")
 _AT_PC = rx(r"at: <PC> +(?P<frame>[A-Za-z0-9_]+)[.+]")
 
@@ -66,9 +68,9 @@ INFO = (
             (
                 (_TICK, TRAPPING_PC, STACK),
                 (rx(r"apic_timer_interrupt|Exception stack|el1h_64_irq"), STACK),
-                # Since 6.1 the stalled CPU's registers come without the interrupt's frames.
-                (Before(TRAPPING_PC, rx(r"task:|Call Trace:")), CALL_TRACE, STACK),
             ),
+            # Since 6.1 the stalled CPU's registers come without the interrupt's frames.
+            rescue=(Before(TRAPPING_PC, rx(r"task:|Call Trace:")), CALL_TRACE, STACK),
             skip="apic_timer_interrupt rcu",
             pick="stall",
         ),
@@ -85,13 +87,13 @@ INFO = (
         blame=trace("rcu kmem slab"),
     ),
     Format(
-        rx(r"INFO: task .{0,100}? blocked (?:in I/O wait )?for more than [0-9]+ seconds"),
+        rx(rf"INFO: task {_COMM} blocked (?:in I/O wait )?for more than [0-9]+ seconds"),
         "INFO: task hung in {frame}",
         ("hang in {frame}",),
         blame=way(CALL_TRACE, STACK, pick="hung"),
     ),
     Format(
-        rx(r"INFO: task .{0,100}? can't die for more than .* seconds"),
+        rx(rf"INFO: task {_COMM} can't die for more than .* seconds"),
         "INFO: task can't die in {frame}",
         ("hang in {frame}",),
         blame=trace("schedule"),

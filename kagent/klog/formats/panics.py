@@ -53,5 +53,5 @@ PANIC = (
         "kernel panic: sysrq triggered crash",
         kernel_bug=False,
     ),
-    Format(rx(_NOT_SYNCING + r"(?P<words>.*)"), "kernel panic: {words}"),
+    Format(rx(r"Kernel panic - not syncing:(?: |$)(?P<words>.*)"), "kernel panic: {words}"),
 )

@@ -8,7 +8,10 @@ from kagent.klog.formats.shape import (
     FAULT,
     STACK,
     USB_TRANSFER,
+    Before,
+    Blame,
     Format,
+    Step,
     after,
     rx,
     trace,
@@ -19,6 +22,15 @@ __all__ = ["KASAN", "KFENCE", "KMSAN", "UBSAN"]
 
 _BAD_FREE = r"BUG: KASAN: (?:double-free or invalid-free|double-free|invalid-free) in <FUNC>"
 _KMSAN_BIRTH = rx(r"Local variable .* created at:|Uninit was created at:")
+
+
+def _kmsan(skip: str, *rest: Step) -> Blame:
+    """Where the value was used, and where it came from: `rest` leads there in older reports."""
+    # Out of tree, before 6.1, dump_stack() printed the first one.
+    announced = Before(CALL_TRACE, rx(r"created at:|Kernel panic|^ [A-Za-z0-9_.]+\+0x"))
+    ways = ((STACK, _KMSAN_BIRTH, STACK),)
+    return Blame(ways, rescue=(announced, STACK, *rest), skip=skip)
+
 
 KASAN = (
     Format(
@@ -57,7 +69,7 @@ KASAN = (
             rx(r"(?P<access>Read|Write) of size [0-9]+"),
         ),
     ),
-    Format(rx(r"BUG: KASAN: (?P<words>.*)"), "KASAN: {words}", broken=True),
+    Format(rx(r"BUG: KASAN:(?: |$)(?P<words>.*)"), "KASAN: {words}", broken=True),
 )
 KMSAN = (
     Format(
@@ -65,7 +77,7 @@ KMSAN = (
         "KMSAN: kernel-usb-infoleak in {frame}",
         ("KMSAN origin in {origin}",),
         details=(rx(r"BUG: KMSAN: kernel-usb-infoleak in <FUNC>"),),
-        blame=way(STACK, _KMSAN_BIRTH, STACK, skip=f"alloc_skb {USB_TRANSFER}"),
+        blame=_kmsan(f"alloc_skb {USB_TRANSFER}", _KMSAN_BIRTH, STACK),
         stackless=True,
     ),
     Format(
@@ -73,12 +85,9 @@ KMSAN = (
         "KMSAN: {what} in {frame}",
         BAD_ACCESS,
         details=(rx(r"BUG: KMSAN: (?P<what>[a-z\-]+) in <FUNC>"),),
-        blame=way(
-            STACK,
-            _KMSAN_BIRTH,
-            STACK,
-            # Ciphers mix what they are given; whoever gave it is to blame.
-            skip="alloc_skb netlink_ack netlink_rcv_skb _encrypt$ ^(?:crypto|cipher|drbg|rng)_",
+        # Ciphers mix what they are given; whoever gave it is to blame.
+        blame=_kmsan(
+            "alloc_skb netlink_ack netlink_rcv_skb _encrypt$ ^(?:crypto|cipher|drbg|rng)_"
         ),
         stackless=True,
     ),
@@ -131,6 +140,7 @@ UBSAN = (
         "UBSAN: {what} in {frame}",
         blame=trace(_UBSAN_SKIP),
     ),
+    Format(rx(r"UBSAN:\s*$"), "UBSAN:", broken=True),
     # arch/*/traps.c with CONFIG_UBSAN_TRAP: the PC follows directly.
     Format(rx(r"UBSAN: (?P<what>.+)"), "UBSAN: {what} in {frame}", blame=FAULT),
 )

@@ -69,6 +69,8 @@ class Blame:
     """
 
     ways: tuple[tuple[Step, ...], ...]
+    rescue: tuple[Step, ...] = ()
+    """The way to try when these fail; what they came to stands unless it names everybody."""
     skip: str = ""
     """Names to pass over here besides :mod:`kagent.klog.blameless`; blank-separated regexes."""
     pick: Picker = "first"
@@ -140,7 +142,7 @@ AT = rx(r"at: (?:<PC> +)?<FUNC>")
 
 
 def way(*steps: Step, skip: str = "", pick: Picker = "first") -> Blame:
-    return Blame((steps,), skip, pick)
+    return Blame((steps,), skip=skip, pick=pick)
 
 
 FAULT = way(TRAPPING_PC, CALL_TRACE, STACK)
@@ -155,7 +157,7 @@ def trace(skip: str) -> Blame:
 def warning(skip: str = "") -> Blame:
     # WARN() traps: the PC and the stack below it. Where it is a call, only the stack is printed.
     warn_pc = any_of(TRAPPING_PC.pattern, r"--- interrupt: [0-9]+ at <FUNC>")
-    return Blame(((warn_pc, STACK), (CALL_TRACE, STACK)), skip)
+    return Blame(((warn_pc, STACK), (CALL_TRACE, STACK)), skip=skip)
 
 
 def after(header: str) -> Blame:

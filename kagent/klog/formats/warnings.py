@@ -111,6 +111,9 @@ WARNING = (
         "WARNING in {frame}",
         blame=warning(),
     ),
+    Format(  # quoted without the function
+        rx(r"WARNING: CPU: [0-9]+ PID: [0-9]+ at <SRC>$"), "WARNING in {frame}", blame=warning()
+    ),
     Format(
         rx(r"WARNING: " + CIRCULAR),
         "possible deadlock in {frame}",
