@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
+import importlib
 import io
-import lzma
 import re
 import shlex
 import sys
-import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from kagent.errors import CorruptDataError, InputError
 
@@ -35,11 +31,8 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it: zstd -dc FILE | kagent analyze -"),
     b"%PDF": ("a PDF, not a log", "copy the log's text out of it"),
 }
-_PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"\xfd7zXZ\0": lzma.open,
-    b"BZh": bz2.open,
-}
+_PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "lzma", b"BZh": "bz2"}
+"""First bytes of compressed logs, and the module that opens them; most logs need none."""
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 # NUL and the controls that no console prints; the rest of C0 occurs in real serial logs.
 _UNPRINTED = bytes(set(range(32)) - set(b"\a\b\t\n\v\f\r\x1b\x0e\x0f"))
@@ -112,12 +105,15 @@ def _tail(name: str) -> str:
 
 def _unpacked(data: bytes, name: str, max_bytes: int) -> bytes:
     """At most one byte more than `max_bytes`, so that a bomb costs no more than a large log."""
-    for magic, unpack in _PACKED.items():
+    for magic, module in _PACKED.items():
         if data.startswith(magic):
+            from lzma import LZMAError
+            from zlib import error as ZlibError  # noqa: N812 - its name says nothing here
+
             try:
-                with unpack(io.BytesIO(data)) as stream:
+                with importlib.import_module(module).open(io.BytesIO(data)) as stream:
                     return bytes(stream.read(max_bytes + 1))
-            except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            except (EOFError, OSError, ZlibError, LZMAError) as error:
                 raise CorruptDataError(
                     f"{name} is compressed, but damaged: {error}",
                     hint="copy it again, or unpack by hand what can be saved",

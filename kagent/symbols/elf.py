@@ -177,6 +177,13 @@ class ElfImage:
             return b""
         return self._map[section.offset : section.offset + section.size]
 
+    def string(self, section: ElfSection, offset: int) -> bytes:
+        """The zero-terminated string at an offset of a section, 512 bytes at most."""
+        end = section.offset + section.size if section.in_file else 0
+        start = min(section.offset + offset, end)
+        stop = self._map.find(b"\0", start, min(end, start + 512))
+        return self._map[start : stop if stop >= 0 else start]
+
     def read(self, address: int, size: int) -> bytes:
         """Bytes at an address, as far as the file holds them."""
         for section in self.sections:
@@ -207,12 +214,12 @@ class ElfImage:
         return None
 
     def _banner_in(self, section: ElfSection) -> str | None:
-        data = self.data(section)
-        at = data.find(_BANNER)
+        end = section.offset + section.size if section.in_file else 0
+        at = self._map.find(_BANNER, section.offset, end)
         while at >= 0:
-            if found := _RELEASE.match(data, at):
+            if found := _RELEASE.match(self._map, at):
                 return found[1].decode("ascii")
-            at = data.find(_BANNER, at + 1)
+            at = self._map.find(_BANNER, at + 1, end)
         return None
 
     @cached_property

@@ -101,8 +101,8 @@ class SymbolTable:
 
     def __init__(self, image: ElfImage) -> None:
         table = image.section(".symtab")
-        strings = image.linked(table) if table else None
-        self._strings = image.data(strings) if strings else b""
+        self._image = image
+        self._string_section = image.linked(table) if table else None
         self._columns = _Columns(image, image.data(table) if table else b"")
         self._thumb = image.machine == "EM_ARM"
         self._base = [s.address if image.kind == "module" else 0 for s in image.sections]
@@ -244,9 +244,14 @@ class SymbolTable:
     def _hidden(self, row: int) -> bool:
         return _HIDDEN.match(self._text(self._columns.names[row])) is not None
 
+    @cached_property
+    def _strings(self) -> bytes:
+        section = self._string_section
+        return self._image.data(section) if section else b""
+
     def _text(self, offset: int) -> bytes:
-        end = self._strings.find(b"\0", offset)
-        return self._strings[offset : min(end, offset + 512)] if end >= 0 else b""
+        section = self._string_section
+        return self._image.string(section, offset) if section else b""
 
 
 def _places(column: Sequence[int], wanted: int) -> Iterator[int]:
