@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kagent.errors import InputError, KagentError, MissingDataError
+from kagent.errors import InputError, KagentError
 from kagent.klog.model import Context
 from kagent.resolution import FixStatus
 from kagent.settings import Settings
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from kagent.commits import CommitIndex
     from kagent.commits.landed import OnBranch
     from kagent.source import SourceTree
+    from kagent.source.tools import SourceTools
     from kagent.source.union import SourceUnion
     from kagent.symbols import Symbolizer
 
 __all__ = ["Toolbox", "check_settings", "fix_statuses", "open_toolbox"]
+
+
+_MAX_EXCERPT = 6_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Toolbox:
     """Open resources; None where the user gave nothing."""
 
     symbolizer: Symbolizer
+    tools: SourceTools
+    """Questions to the sources below and to the debug info."""
     tree: SourceTree | None = None
     """The kernel's source."""
     source: SourceUnion | None = None
@@ -64,6 +70,7 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
     Opening again is cheap: the rooms below keep what they parsed, keyed by the files' content.
     """
     from kagent.source import SourceTree
+    from kagent.source.tools import SourceTools
     from kagent.source.union import SourceUnion
     from kagent.symbols import Symbolizer
 
@@ -79,6 +86,7 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
     ) as symbolizer:
         yield Toolbox(
             symbolizer=symbolizer,
+            tools=SourceTools(trees, symbolizer, max_text=_MAX_EXCERPT),
             tree=tree,
             source=SourceUnion(trees) if trees else None,
             index=_index(settings),
@@ -129,13 +137,9 @@ def _kernel_tree(spec: str | None, crashed: Context) -> tuple[SourceTree | None,
         return None, ()
     from kagent.source import SourceTree
 
-    if crashed.kernel and Path(spec).is_dir():
-        try:
-            tree = SourceTree.for_release(spec, crashed.kernel, build=crashed.build)
-            return tree, (f"source: {tree.note}",)
-        except MissingDataError as error:
-            return SourceTree.open(spec), (f"source: {error}; the work tree was read instead",)
-    return SourceTree.open(spec), ()
+    tree = SourceTree.for_crash(spec, crashed.kernel, build=crashed.build)
+    chosen = crashed.kernel and Path(spec).is_dir()
+    return tree, (f"source: {tree.note}",) if chosen else ()
 
 
 def _index(settings: Settings) -> CommitIndex | None:

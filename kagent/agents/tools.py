@@ -9,19 +9,16 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, tool
-from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
-from kagent.agents.state import State
+from kagent.agents.answering import MAX_CALLS, Runtime, answer, crashed, over_limit
+from kagent.agents.source_tools import SOURCE_TOOLS
 from kagent.agents.toolbox import open_toolbox
 from kagent.commits.model import CrashQuery, Hit
 from kagent.diagnosis import in_tree
 from kagent.errors import KagentError
-from kagent.klog.model import Context
-from kagent.resolution import Evidence, Usage, evidence
-from kagent.settings import Settings
+from kagent.resolution import Evidence, evidence
 from kagent.source.model import Excerpt
 from kagent.text import clip
 
@@ -29,11 +26,9 @@ __all__ = ["TOOLS", "commit_evidence", "source_evidence"]
 
 _MAX_NAMES = 40
 _MAX_EXCERPT = 6_000
-_MAX_ANSWER = 24_000
 _MAX_MESSAGE = 2_000
 _MAX_QUERY = 16_000
-
-Runtime = ToolRuntime[Settings, State]
+_NO_MORE = f"No more than {MAX_CALLS} tool calls: answer now."
 
 
 @tool
@@ -45,9 +40,11 @@ def lookup_source(functions: list[str], runtime: Runtime) -> Command[Any]:
         runtime: Injected.
     """
     started = time.perf_counter()
-    with open_toolbox(runtime.context, _crashed(runtime)) as box:
+    if over_limit(runtime):
+        return answer(runtime, started, _NO_MORE)
+    with open_toolbox(runtime.context, crashed(runtime)) as box:
         if box.source is None:
-            return _answer(runtime, started, "No kernel source was given for this run.")
+            return answer(runtime, started, "No kernel source was given for this run.")
         files = {
             link.function: link.file
             for item in runtime.state.get("symbolized", [])
@@ -61,7 +58,7 @@ def lookup_source(functions: list[str], runtime: Runtime) -> Command[Any]:
     text = _numbered(sources, items)
     if missing:
         text += f"\n\nNot found: {', '.join(missing)}"
-    return _answer(runtime, started, text, functions=sources, evidence=items)
+    return answer(runtime, started, text, functions=sources, evidence=items)
 
 
 @tool
@@ -75,15 +72,17 @@ def read_source(path: str, start: int, end: int, runtime: Runtime) -> Command[An
         runtime: Injected.
     """
     started = time.perf_counter()
-    with open_toolbox(runtime.context, _crashed(runtime)) as box:
+    if over_limit(runtime):
+        return answer(runtime, started, _NO_MORE)
+    with open_toolbox(runtime.context, crashed(runtime)) as box:
         if box.source is None:
-            return _answer(runtime, started, "No kernel source was given for this run.")
+            return answer(runtime, started, "No kernel source was given for this run.")
         try:
             excerpt = box.source.read_lines(path, start, end)
         except KagentError as error:
-            return _answer(runtime, started, f"Cannot read {path}: {error}")
+            return answer(runtime, started, f"Cannot read {path}: {error}")
     item = source_evidence(excerpt)
-    return _answer(runtime, started, _numbered([excerpt], [item]), evidence=[item])
+    return answer(runtime, started, _numbered([excerpt], [item]), evidence=[item])
 
 
 @tool
@@ -104,10 +103,12 @@ def search_commits(
         identifiers: Struct, member or lock names involved.
     """
     started = time.perf_counter()
+    if over_limit(runtime):
+        return answer(runtime, started, _NO_MORE)
     settings, state = runtime.context, runtime.state
-    with open_toolbox(settings, _crashed(runtime)) as box:
+    with open_toolbox(settings, crashed(runtime)) as box:
         if box.index is None:
-            return _answer(runtime, started, "No commit index was given for this run.")
+            return answer(runtime, started, "No commit index was given for this run.")
         log, primary = state["kernel_log"], state["primary"]
         report = log.reports[primary]
         # The log's own words find more than any question about them, and date the kernel.
@@ -126,12 +127,12 @@ def search_commits(
         f"[{item.id}] {item.content}\nWhy it is here: {'; '.join(hit.why) or 'similar words'}"
         for item, hit in zip(items, hits, strict=True)
     ]
-    return _answer(
+    return answer(
         runtime, started, "\n\n".join(rows) or "Nothing found.", hits=hits, evidence=items
     )
 
 
-TOOLS: list[BaseTool] = [lookup_source, read_source, search_commits]
+TOOLS: list[BaseTool] = [lookup_source, read_source, *SOURCE_TOOLS, search_commits]
 
 
 def source_evidence(excerpt: Excerpt) -> Evidence:
@@ -147,11 +148,6 @@ def commit_evidence(hit: Hit) -> Evidence:
     )
 
 
-def _crashed(runtime: Runtime) -> Context:
-    state = runtime.state
-    return state["kernel_log"].reports[state["primary"]].context
-
-
 def _numbered(excerpts: list[Any], items: list[Evidence]) -> str:
     rows = [
         f"[{item.id}] {excerpt.origin}{' (truncated)' if excerpt.truncated else ''}\n"
@@ -159,12 +155,3 @@ def _numbered(excerpts: list[Any], items: list[Evidence]) -> str:
         for excerpt, item in zip(excerpts, items, strict=True)
     ]
     return "\n\n".join(rows) or "Nothing found."
-
-
-def _answer(runtime: Runtime, started: float, text: str, **update: Any) -> Command[Any]:
-    body, cut = clip(text, _MAX_ANSWER)
-    if cut:
-        body += "\n[truncated]"
-    message = ToolMessage(body, tool_call_id=runtime.tool_call_id or "")
-    spent = Usage(seconds={"tools": round(time.perf_counter() - started, 4)})
-    return Command(update={"scratch": [message], "usage": spent, **update})

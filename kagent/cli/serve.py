@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kagent.cli.options import Modules, Vmlinux
+
 __all__ = ["Transport", "mcp"]
 
 
@@ -36,12 +38,14 @@ def mcp(
             metavar="DIR", help="A commit index that clients may search; may be repeated."
         ),
     ] = None,
+    vmlinux: Vmlinux = None,
+    modules: Modules = None,
     allow_remote: Annotated[
         bool,
         typer.Option("--allow-remote", help="Let HOST be other than loopback. There is no login."),
     ] = False,
 ) -> None:
-    """Serve the callstack tools to an MCP client."""
+    """Serve the callstack and source tools to an MCP client."""
     from kagent.mcp_server import serve
 
     serve(
@@ -50,5 +54,7 @@ def mcp(
         port=port,
         kernel_src=tuple(kernel_src or ()),
         indexes=tuple(index or ()),
+        vmlinux=vmlinux,
+        modules=modules,
         allow_remote=allow_remote,
     )

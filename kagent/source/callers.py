@@ -15,7 +15,7 @@ from kagent.source.sites import CallSite, uses_of, within
 if TYPE_CHECKING:
     from kagent.source.tree import SourceTree
 
-__all__ = ["calls_of", "find_callees", "find_callers"]
+__all__ = ["callers_of", "calls_of", "find_callees", "find_callers"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 _ORDER = {"call": 0, "reference": 1}
@@ -29,10 +29,16 @@ def find_callers(
     `name` may be a symbol as a trace prints it; `under` confines the search to a folder. Raises
     `InputError` for a folder outside the tree.
     """
-    names = source_names(name)
-    sites, cut = uses_of(tree, names[:1], globs=within(under))
-    wanted = sorted((s for s in sites if s.kind in _ORDER), key=lambda s: _ORDER[s.kind])
+    wanted, cut = callers_of(tree, name, under)
     return page_of(wanted, offset, limit, truncated=cut)
+
+
+def callers_of(
+    tree: SourceTree, name: str, under: str | None = None
+) -> tuple[list[CallSite], bool]:
+    """All that `find_callers` pages through; also whether a bound cut the search."""
+    sites, cut = uses_of(tree, source_names(name)[:1], globs=within(under))
+    return sorted((s for s in sites if s.kind in _ORDER), key=lambda s: _ORDER[s.kind]), cut
 
 
 def find_callees(

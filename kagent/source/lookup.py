@@ -18,6 +18,7 @@ _ASM_BEGIN = re.compile(r"\s*(?:SYM_\w*START\w*|ENTRY|WEAK|__?ENTRY)\((\w+)")
 _ASM_END = re.compile(r"\s*(?:SYM_\w*END\w*|END|ENDPROC)\((\w+)")
 _ASM_LABEL = re.compile(r"\s*SYM_INNER_LABEL\w*\((\w+)")
 _MAX_ASM_LINES = 4000
+_DRIVERS = ("drivers/", "sound/")
 _FAR_ROOTS = ("tools/", "samples/", "Documentation/", "scripts/", "arch/um/", "lib/tests/")
 
 
@@ -39,15 +40,19 @@ def definitions_in(path: str, text: str, parsed: CSource | None, symbol: str) ->
     return found
 
 
-def rank_path(path: str) -> tuple[int, int, str]:
-    """Generic code first, then x86, other architectures, and what is not the kernel last."""
+def rank_path(path: str) -> tuple[int, int, int, str]:
+    """Generic code first, then x86, other architectures, and what is not the kernel last.
+
+    Of generic code what every kernel has comes before drivers, of x86 64 bits before 32.
+    """
     if path.startswith(_FAR_ROOTS):
         group = OUTSIDE_KERNEL
     elif path.startswith("arch/"):
         group = 1 if path.startswith("arch/x86/") else 2
     else:
         group = 0
-    return group, int(path.endswith(".h")), path
+    aside = path.startswith(_DRIVERS) or "_32." in path
+    return group, int(path.endswith(".h")), int(aside), path
 
 
 def _is_syscall(span: FunctionSpan) -> bool:

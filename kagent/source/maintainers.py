@@ -28,6 +28,11 @@ class SubsystemEntry(NamedTuple):
     """``Name <address>``."""
     lists: tuple[str, ...]
     """Mailing list addresses."""
+    reviewers: tuple[str, ...] = ()
+    status: str | None = None
+    """``Supported``, ``Maintained``, ``Odd Fixes``, ``Orphan`` ..."""
+    trees: tuple[str, ...] = ()
+    """Repositories it is developed in, as ``git git://...``."""
 
 
 @dataclass(slots=True)
@@ -59,7 +64,14 @@ class Maintainers:
             return None
         section = best[1]
         lists = tuple(value.split()[0] for value in section.get("L"))
-        return SubsystemEntry(section.name, tuple(section.get("M")), lists)
+        return SubsystemEntry(
+            section.name,
+            tuple(section.get("M")),
+            lists,
+            tuple(section.get("R")),
+            next(iter(section.get("S")), None),
+            tuple(section.get("T")),
+        )
 
 
 def _parse(text: str) -> Iterator[_Section]:

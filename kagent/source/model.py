@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Excerpt", "FunctionSource", "rows"]
+__all__ = ["Excerpt", "FunctionSource", "numbered", "rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,7 @@ class Excerpt:
 
     def numbered(self, mark: int | None = None) -> str:
         """The text with line numbers; ``>`` before the line `mark`."""
-        lines = rows(self.text)
-        width = len(str(self.start + len(lines)))
-        return "\n".join(
-            f"{'>' if self.start + i == mark else ' '}{self.start + i:>{width}}  {row}".rstrip()
-            for i, row in enumerate(lines)
-        )
+        return numbered(self.text, self.start, mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +41,13 @@ class FunctionSource(Excerpt):
 def rows(text: str) -> list[str]:
     """The lines of a source text as compilers count them: a form feed, say, ends none."""
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def numbered(text: str, start: int, mark: int | None = None) -> str:
+    """The text with line numbers that begin at `start`; ``>`` before the line `mark`."""
+    lines = rows(text)
+    width = len(str(start + len(lines)))
+    return "\n".join(
+        f"{'>' if start + i == mark else ' '}{start + i:>{width}}  {row}".rstrip()
+        for i, row in enumerate(lines)
+    )

@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from kagent.errors import InputError
+from kagent.source.enclosing import Enclosing, enclosing
 from kagent.source.lookup import OUTSIDE_KERNEL, rank_path
-from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, confined, readable
+from kagent.source.store import GrepHit, confined, readable
 
 if TYPE_CHECKING:
     from kagent.source.tree import SourceTree
@@ -21,7 +22,6 @@ __all__ = [
     "CallSite",
     "CallerKind",
     "SiteKind",
-    "store_of",
     "uses_of",
     "within",
 ]
@@ -47,8 +47,11 @@ _DECLARES = re.compile(
     r"|ALLOW_ERROR_INJECTION|BTF_ID)\b"
 )
 _INLINE = re.compile(r"\b(?:__always_inline|__no_kasan_or_inline|inline|__inline)\b")
+# Where a value may stand, not the name of something declared; rows of arguments begin with it.
+_VALUE = re.compile(r"[=,(\{&?:!|]\Z|\breturn\Z")
 _ASM_START = re.compile(r"\s*(?:SYM_\w*START\w*|ENTRY)\((\w+)")
-_ASM_CALL = re.compile(r"\s(?:call|jmp|bl|b|jal|tail|brasl|brcl)\b.{0,40}\Z")
+_ASM_CALL = re.compile(r"\s(?:callq?|jmp|bl|b|jal|tail|brasl|brcl)\b.{0,40}\Z")
+_ASM_WORD = re.compile(r"\.(?:quad|long|word|8byte|4byte)\s.{0,40}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,6 @@ class CallSite:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.text}"
-
-
-def store_of(tree: SourceTree) -> Store:
-    """The place with the tree's files."""
-    return RevisionStore(tree.root, tree.revision) if tree.revision else DirectoryStore(tree.root)
 
 
 def within(folder: str | None) -> tuple[str, ...]:
@@ -102,8 +100,8 @@ def uses_of(
     words = "|".join(wanted[:_MAX_NAMES])
     if not words:
         return [], False
-    pattern = rf"(^|[^A-Za-z0-9_])({words})([^A-Za-z0-9_]|$)"
-    hits, cut = store_of(tree).grep([pattern], globs)
+    pattern = rf"\b({words})\b"
+    hits, cut = tree.store.grep([pattern], globs)
     spelled = re.compile(rf"(?<!\w)(?:{words})(?!\w)")
     kept = [hit for hit in hits if readable(hit.path) and not _is_aside(hit.text)]
     ranked = sorted(kept, key=lambda hit: (*_distance(hit.path, near), hit.path, hit.line))
@@ -116,9 +114,14 @@ def uses_of(
         if number >= files:
             return sites, True
         cut = cut or len(found) > _MAX_HITS_OF_FILE
+        lines = tree.lines(path)
         for hit in found[:_MAX_HITS_OF_FILE]:
-            reader = _in_assembly if path.endswith(".S") else _in_c
-            sites.extend(reader(tree, hit, spelled))
+            if hit.line > len(lines):
+                continue  # the file is longer than what is read of it
+            if path.endswith(".S"):
+                sites.extend(_in_assembly(lines, hit, spelled))
+            else:
+                sites.extend(_in_c(tree, lines, hit, spelled))
     return sites, cut
 
 
@@ -130,19 +133,24 @@ def _rank(hit: GrepHit) -> int:
     return rank_path(hit.path)[0]
 
 
-def _distance(path: str, near: str) -> tuple[int, bool, bool, bool]:
-    same_folder = path.rpartition("/")[0] == near.rpartition("/")[0]
-    return rank_path(path)[0], path != near, not same_folder, not path.endswith(".h")
+def _distance(path: str, near: str) -> tuple[int, bool, bool, bool, bool]:
+    """That file, its folder, headers (those that all may include first), then generic code."""
+    aside = path.rpartition("/")[0] != near.rpartition("/")[0]
+    header, shared = path.endswith(".h"), path.startswith("include/")
+    return rank_path(path)[0], path != near, aside, not header, header and not shared
 
 
-def _in_c(tree: SourceTree, hit: GrepHit, spelled: re.Pattern[str]) -> Iterator[CallSite]:
+def _in_c(
+    tree: SourceTree, lines: Sequence[str], hit: GrepHit, spelled: re.Pattern[str]
+) -> Iterator[CallSite]:
     text = _ASIDE.sub(lambda aside: " " * len(aside[0]), hit.text)
     places = list(spelled.finditer(text))
     if not places:
         return
-    caller, kind = _enclosing(tree, hit)
+    caller, kind = _enclosing(tree, lines, hit)
     if kind not in ("file", "macro") and hit.text[:1].strip():
-        return  # the first column: the head of the definition itself
+        body = text.find("{")  # in the first column: the head of a definition, perhaps all of it
+        places = [place for place in places if 0 <= body < place.start()]
     for place in places:
         before, after = text[: place.start()].rstrip(), text[place.end() :].lstrip()
         use = _use(before, after, in_file=kind == "file")
@@ -157,46 +165,55 @@ def _use(before: str, after: str, *, in_file: bool) -> SiteKind | None:
         stored = after.startswith("=") and not after.startswith("==")
         return None if stored else "pointer"
     if not after.startswith("("):
-        if not in_file or before.endswith(("=", ",", "(", "{", "&")):
-            return "reference"
-        return None
+        return "reference" if _VALUE.search(before) or not (before or in_file) else None
     return None if in_file else "call"
 
 
-def _enclosing(tree: SourceTree, hit: GrepHit) -> tuple[str, CallerKind]:
+def _enclosing(tree: SourceTree, lines: Sequence[str], hit: GrepHit) -> tuple[str, CallerKind]:
     """The macro or function around a line, and what it is."""
-    if macro := _macro_at(tree, hit):
+    if macro := _macro_at(lines, hit):
         return macro, "macro"
-    span = tree.syntax(hit.path).function_at(hit.line)
-    if span is None:
+    found = None if hit.text[:1].strip() else enclosing(lines, hit.line)
+    if found is None:
+        span = tree.syntax(hit.path).function_at(hit.line)
+        if span is None:
+            return "", "file"
+        head = "\n".join(lines[span.start - 1 : min(span.start + 6, span.end)]).partition("{")[0]
+        found = Enclosing(span.name, head, span.macro)
+    if not found.name:
         return "", "file"
-    head = tree.read_lines(hit.path, span.start, min(span.start + 6, span.end)).text
-    head = head.partition("{")[0]
-    if _INLINE.search(head):
-        return span.name, "inline"
-    return span.name, "static" if re.search(r"\bstatic\b", head) else "function"
+    if found.macro and "SYSCALL" in found.macro:
+        return f"{'compat_' if 'COMPAT' in found.macro else ''}sys_{found.name}", "function"
+    if _INLINE.search(found.head):
+        return found.name, "inline"
+    return found.name, "static" if re.search(r"\bstatic\b", found.head) else "function"
 
 
-def _macro_at(tree: SourceTree, hit: GrepHit) -> str | None:
+def _macro_at(lines: Sequence[str], hit: GrepHit) -> str | None:
     if found := _DEFINE.match(hit.text):
         return found[1]
-    if hit.line == 1:
-        return None
-    first = max(1, hit.line - _MAX_MACRO_LINES)
-    for row in reversed(tree.read_lines(hit.path, first, hit.line - 1).text.split("\n")):
-        if not row.endswith("\\"):
+    for at in range(hit.line - 2, max(-1, hit.line - 2 - _MAX_MACRO_LINES), -1):
+        if not lines[at].endswith("\\"):
             return None
-        if found := _DEFINE.match(row):
+        if found := _DEFINE.match(lines[at]):
             return found[1]
     return None
 
 
-def _in_assembly(tree: SourceTree, hit: GrepHit, spelled: re.Pattern[str]) -> Iterator[CallSite]:
+def _in_assembly(
+    lines: Sequence[str], hit: GrepHit, spelled: re.Pattern[str]
+) -> Iterator[CallSite]:
     place = spelled.search(hit.text.partition("#")[0] or hit.text)
-    if place is None or not _ASM_CALL.search(hit.text[: place.start()]):
+    if place is None:
         return
-    first = max(1, hit.line - _MAX_ASM_LINES + 1)
-    rows = tree.read_lines(hit.path, first, hit.line).text.split("\n")
-    start = next(filter(None, map(_ASM_START.match, reversed(rows))), None)
+    before = hit.text[: place.start()]
+    if _ASM_WORD.search(before):
+        line = hit.text.strip()[:200]
+        yield CallSite("", place[0], hit.path, hit.line, line, "reference", "assembly")
+        return
+    if not _ASM_CALL.search(before):
+        return
+    above = reversed(lines[max(0, hit.line - _MAX_ASM_LINES) : hit.line])
+    start = next(filter(None, map(_ASM_START.match, above)), None)
     caller, line = start[1] if start else "", hit.text.strip()[:200]
     yield CallSite(caller, place[0], hit.path, hit.line, line, "call", "assembly")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kagent.errors import InputError, MissingDataError
 from kagent.klog.release import revision_candidates
+from kagent.source import call_paths, callers, history, types
 from kagent.source.c_syntax import CSource, FunctionSpan
 from kagent.source.git import GitRepository
 from kagent.source.lookup import OUTSIDE_KERNEL, definitions_in, rank_path
@@ -99,6 +100,31 @@ class SourceTree:
         )
 
     @classmethod
+    def for_crash(
+        cls,
+        spec: str | Path,
+        release: str | None,
+        *,
+        build: str | None = None,
+        exact: bool = False,
+    ) -> SourceTree:
+        """Open `spec`; a repository without ``@REV`` at the tag of a log's `release`, if any.
+
+        Where it lacks that tag the files as they lie there are read, which `note` says; with
+        `exact` that raises `MissingDataError`.
+        """
+        if not release or not Path(spec).is_dir():
+            return cls.open(spec)
+        try:
+            return cls.for_release(spec, release, build=build)
+        except MissingDataError as error:
+            if exact:
+                raise
+            tree = cls.open(spec)
+            tree.note = f"{error}; the work tree was read instead"
+            return tree
+
+    @classmethod
     def _at(cls, root: Path, revision: str, note: str) -> SourceTree:
         if not GitRepository(root).is_repository():
             raise InputError(
@@ -112,6 +138,11 @@ class SourceTree:
         if version and not release.startswith(version):
             self.note += f"; its Makefile says {version}, the log is of {release}"
         return self
+
+    @property
+    def store(self) -> Store:
+        """The place with the tree's files."""
+        return self._store
 
     @property
     def revision(self) -> str | None:
@@ -150,6 +181,12 @@ class SourceTree:
         text = "\n".join(lines[start - 1 : last])
         cut = last < min(end, len(lines))
         return Excerpt(path, start, last, text, self.revision, cut)
+
+    def lines(self, path: str) -> list[str]:
+        """All lines of a file, at most 8 MiB of it, for searches; `InputError` and
+        `MissingDataError` as for `read_lines`.
+        """
+        return rows(self._text(confined(path)))
 
     def resolve(self, dwarf_path: str) -> str | None:
         """The tree's name of a file that DWARF names: its longest suffix that exists here.
@@ -260,7 +297,13 @@ class SourceTree:
         cut = last < span.end
         return FunctionSource(path, span.start, last, text, self.revision, cut, span.name)
 
-    # People -----------------------------------------------------------------------------------
+    # Questions about uses, types and people ----------------------------------------------------
+
+    find_callers = callers.find_callers
+    find_callees = callers.find_callees
+    find_type = types.find_type
+    call_path = call_paths.call_path
+    blame = history.blame
 
     def subsystem_of(self, path: str) -> SubsystemEntry | None:
         """Who maintains a file, by the tree's MAINTAINERS; None when it does not say."""
@@ -287,9 +330,9 @@ def _files_of(name: str, hits: Sequence[GrepHit]) -> list[str]:
 
 
 def _may_define(text: str, spelled: re.Pattern[str]) -> bool:
-    """Not a prototype, and not a call inside the arguments of something else."""
+    """In the first column; no prototype, and no call inside the arguments of something else."""
     found = spelled.match(text)
-    if found is None or text.endswith(";"):
+    if found is None or text.endswith(";") or not (text[0].isalpha() or text[0] == "_"):
         return False
     before = found["before"]
     macro = re.fullmatch(r"[A-Z_][A-Z0-9_]*\(\s*", before)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from kagent.source.lookup import OUTSIDE_KERNEL, rank_path
 from kagent.source.model import Excerpt
 from kagent.source.paging import Page, page_of
-from kagent.source.sites import store_of
 from kagent.source.store import GrepHit, readable
 
 if TYPE_CHECKING:
@@ -42,8 +41,10 @@ def find_type(tree: SourceTree, name: str, *, offset: int = 0, limit: int = 20) 
     spelled = _NAME.match(" ".join(name.split()))
     if spelled is None:
         return page_of([], offset, limit, truncated=False)
-    hits, cut = store_of(tree).grep(_patterns(spelled), _FILES)
-    ranked = sorted((hit for hit in hits if readable(hit.path)), key=_order)
+    hits, cut = tree.store.grep([_pattern(spelled)], _FILES)
+    head = _head(spelled)
+    kept = (hit for hit in hits if head.match(hit.text) and readable(hit.path))
+    ranked = sorted(kept, key=_order)
     if ranked and rank_path(ranked[0].path)[0] < OUTSIDE_KERNEL:
         ranked = [hit for hit in ranked if rank_path(hit.path)[0] < OUTSIDE_KERNEL]
     cut = cut or len(ranked) > _MAX_HITS
@@ -60,15 +61,21 @@ def _order(hit: GrepHit) -> tuple[int, bool, bool, str, int]:
     return rank, not header, not hit.path.startswith("include/"), hit.path, hit.line
 
 
-def _patterns(spelled: re.Match[str]) -> list[str]:
+def _pattern(spelled: re.Match[str]) -> str:
+    """Lines that may define it. A bare word is what PCRE finds fastest; `_head` is stricter."""
+    name = spelled["name"]
+    return rf"\b{name}\b([[:space:]]*[;)([]|([[:space:]][^;,*=()]*)?([{{].*)?$)"
+
+
+def _head(spelled: re.Match[str]) -> re.Pattern[str]:
+    """How a definition begins, or how the one of a typedef ends."""
     name, keyword = spelled["name"], spelled["keyword"]
-    tags = keyword or "struct|union|enum"
-    body = rf"{name}([[:space:]][^;,*=()]*)?([{{].*)?$"
-    patterns = [rf"^[[:space:]]*(typedef[[:space:]]+)?({tags})[[:space:]]+{body}"]
+    body = rf"{name}(?:\s[^;,*=()]*)?(?:\{{.*)?$"
+    heads = [rf"\s*(?:typedef\s+)?(?:{keyword or 'struct|union|enum'})\s+{body}"]
     if keyword is None:
-        patterns.append(rf"^[[:space:]]*typedef[[:space:]].*[^A-Za-z0-9_]{name}[[:space:]]*[;)([]")
-        patterns.append(rf"^}}.*[^A-Za-z0-9_]{name}[[:space:]]*;")
-    return patterns
+        heads.append(rf"\s*typedef\s.*\W{name}\s*[;)(\[]")
+        heads.append(rf"\}}.*\W{name}\s*;")
+    return re.compile("|".join(heads), re.ASCII)
 
 
 def _definition(tree: SourceTree, hit: GrepHit, spelled: re.Match[str]) -> Iterator[TypeSource]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -19,15 +21,33 @@ import httpx
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.fastmcp.exceptions import ToolError
 
 from kagent.commits import CommitIndex
 from kagent.demo.runner import SAMPLES, Unpacked, unpack
 from kagent.errors import InputError, MissingDataError
-from kagent.mcp_server import serve
+from kagent.mcp_server import make_server, serve
 from kagent.mcp_tools import Roots, analyze_callstack, find_source
 
 pytestmark = pytest.mark.integration
 
+SOURCE_TOOLS: dict[str, dict[str, Any]] = {
+    "lookup_function": {"name": "tide_station_push+0x9e/0x100 [tidelink]"},
+    "read_lines": {"path": "tidelink.h", "start": 1, "end": 5},
+    "find_type": {"name": "struct tide_datum"},
+    "struct_layout": {"name": "struct tide_datum"},
+    "find_callers": {"name": "tide_station_push"},
+    "find_callees": {"name": "tide_station_push"},
+    "call_path": {"start": "tide_frame_consume", "end": "tide_station_push"},
+    "blame": {"path": "tidelink.h", "line": 1},
+    "subsystem_of": {"path": "tidelink.h"},
+}
+"""Each of them with arguments that it answers."""
+OPTIONAL: dict[str, dict[str, Any]] = {
+    "lookup_function": {"file": "tidelink.h"},
+    "find_callees": {"file": "tidelink.h"},
+    "find_callers": {"under": "drivers"},
+}
 BARE_TRACE = """\
 tide_station_push+0x9e/0x100 [tidelink]
 ? tidelink_noise+0x1/0x2 [tidelink]
@@ -100,9 +120,15 @@ def wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
 
 async def check_tools(session: ClientSession, case: Unpacked) -> None:
     tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-    assert set(tools) == {"analyze_kernel_stack", "lookup_source", "search_commits"}
+    assert set(tools) == {"analyze_kernel_stack", "lookup_source", "search_commits", *SOURCE_TOOLS}
     assert "coredump_message" in tools["analyze_kernel_stack"].inputSchema["required"]
-    assert all(tool.annotations and tool.annotations.readOnlyHint for tool in tools.values())
+    for tool in tools.values():
+        assert tool.annotations
+        assert tool.annotations.readOnlyHint
+        assert tool.annotations.title
+        assert tool.outputSchema
+        assert tool.description
+        assert "    " not in tool.description
 
     log = case.log.read_text("utf-8", "replace")
     found = await session.call_tool("analyze_kernel_stack", {"coredump_message": log})
@@ -116,6 +142,17 @@ async def check_tools(session: ClientSession, case: Unpacked) -> None:
     assert push["start"] <= 130 <= push["end"]
     assert "tide_surge_check(st, s->raw_mm);" in push["text"].splitlines()[130 - push["start"]]
     assert "vfs_write" in content["not_found"]
+
+    for name, arguments in SOURCE_TOOLS.items():
+        found = await session.call_tool(name, arguments)
+        assert not found.isError, (name, found.content)
+        assert found.structuredContent is not None
+        assert "truncated" in found.structuredContent
+        assert "revision" in found.structuredContent
+    found = await session.call_tool("call_path", SOURCE_TOOLS["call_path"])
+    assert found.structuredContent is not None
+    assert found.structuredContent["kind"] in ("direct", "through")
+    assert found.structuredContent["steps"][0]["caller"] == "tide_frame_consume"
 
     found = await session.call_tool("lookup_source", {"function": "tide_datum_level"})
     assert found.structuredContent is not None
@@ -161,10 +198,66 @@ async def test_a_path_outside_of_the_roots_is_an_error_not_an_answer(case):
         assert found.isError
 
 
+HOSTILE = [
+    "/etc/passwd",
+    "../console.log",
+    "a/../../console.log",
+    "-rf",
+    "--output=x",
+    ":(top)tidelink.h",
+    ":!tidelink.h",
+    "~root/x",
+    ".git/config",
+    "tidelink.h\0.c",
+    "tidelink.h\nx",
+]
+"""Names that would lead out of a tree, or mean something else to git."""
+NAMED = [
+    (tool, argument)
+    for tool, known in SOURCE_TOOLS.items()
+    for argument in [*known, "file", "under"]
+    if argument in {**known, **OPTIONAL.get(tool, {})} and argument not in ("line", "end", "start")
+] + [("call_path", "start"), ("call_path", "end")]
+LINES = ("read_lines", "blame", "lookup_function")
+"""Those that read a file they are told; a link out of the tree is refused as well."""
+
+
+@pytest.mark.parametrize("kind", ["plain", "repository"])
+async def test_every_tool_refuses_names_that_leave_the_tree(case, tmp_path, kind):
+    secret = "s3cret"
+    (tmp_path / "secret.h").write_text(f"struct {secret} {{ int x; }};\n")
+    root = tmp_path / "tree"
+    shutil.copytree(case.repository, root)
+    (root / "link").symlink_to(tmp_path / "secret.h")
+    spec = str(root)
+    if kind == "repository":
+        git = ("git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=b")
+        subprocess.run([*git, "add", "link"], check=True)
+        subprocess.run([*git, "commit", "-qm", "add a link"], check=True)
+        spec += "@HEAD"
+    server = make_server(Roots([spec]))
+    for tool, argument in NAMED:
+        links = ["link"] if tool in LINES and argument in ("path", "file") else []
+        for name in [*HOSTILE, *links]:
+            arguments = {**SOURCE_TOOLS[tool], argument: name}
+            with pytest.raises(ToolError) as refused:
+                await server.call_tool(tool, arguments)
+            told = str(refused.value)
+            assert secret not in told, (tool, argument, name)
+            assert "root:" not in told
+            assert "\n" not in told
+
+
 async def test_bad_arguments_are_refused_and_the_server_lives_on(case):
     async with over_stdio(case) as session:
         for arguments in ({}, {"function": "f", "path": "p"}, {"path": "tidelink.h", "start": 0}):
             assert (await session.call_tool("lookup_source", arguments)).isError
+        found = await session.call_tool("read_lines", {"path": "tidelink.h", "start": "x"})
+        assert found.isError
+        told = found.content[0].text
+        assert told.startswith("bad arguments for read_lines: start: ")
+        assert "end: Field required" in told
+        assert "\n" not in told
         assert (await session.call_tool("search_commits", {"question": "x", "k": 999})).isError
         lines = {"path": "tidelink.h", "start": 1, "end": 3}
         found = await session.call_tool("lookup_source", lines)

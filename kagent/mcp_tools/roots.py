@@ -1,0 +1,172 @@
+"""What clients may see: the trees, the debug info and the indexes the server was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from kagent.errors import InputError, MismatchError, MissingDataError
+
+if TYPE_CHECKING:
+    from kagent.commits import CommitIndex
+    from kagent.source import SourceTree
+    from kagent.source.tools import SourceTools
+    from kagent.symbols import Symbolizer
+
+__all__ = ["Roots"]
+
+_OPEN_TREES = 8
+
+
+class Roots:
+    """Source trees as ``PATH`` or ``PATH@REV``, one kernel's debug info, and commit indexes.
+
+    Raises what opening them raises, so that a server with a wrong path does not start.
+    """
+
+    def __init__(
+        self,
+        kernel_src: Sequence[str] = (),
+        indexes: Sequence[Path] = (),
+        *,
+        vmlinux: Path | None = None,
+        modules: Path | None = None,
+    ) -> None:
+        self._specs = tuple(kernel_src)
+        self._indexes = {str(path.resolve()): path for path in indexes}
+        self._vmlinux = vmlinux
+        self._modules = modules
+        self._lock = Lock()
+        self._trees: dict[tuple[str, str | None, str | None, bool], SourceTree] = {}
+        self._opened: dict[str, CommitIndex] = {}
+        for spec in self._specs:
+            self._tree(spec)
+        for path in self._indexes.values():
+            self._index(path)
+        self._types(None)
+
+    @property
+    def has_source(self) -> bool:
+        """Whether any source tree was given."""
+        return bool(self._specs)
+
+    def source(
+        self, asked: str | None, release: str | None = None, *, build: str | None = None
+    ) -> SourceTree:
+        """The tree a client asks for; None means the first one.
+
+        A repository without a revision is read at the tag of `release` (`build` is the rest of
+        the log's banner), if it has that. A tree allowed at one revision is allowed at no other;
+        one without a revision at all.
+
+        Raises:
+            MissingDataError: the server has no tree.
+            InputError: the path lies outside of every allowed one.
+        """
+        return self._tree(self._allowed(asked), release, build)
+
+    def tools(self, asked: str | None = None, release: str | None = None) -> SourceTools:
+        """The source tools over the tree a client asks for, at the release it asks for.
+
+        Raises:
+            MissingDataError: the server has no tree, or the repository no such release.
+            InputError: the path lies outside of every allowed one.
+        """
+        from kagent.source.tools import SourceTools
+
+        trees = [self._tree(self._allowed(asked), release, exact=True)]
+        if self._modules:
+            trees.append(self._tree(str(self._modules)))
+        try:
+            return SourceTools(trees, self._types(release))
+        except MismatchError as error:
+            return SourceTools(trees, notes=[f"debug info was refused: {error}"])
+
+    def index(self, asked: str | None) -> CommitIndex:
+        """The index a client asks for; None means the first one.
+
+        Raises:
+            MissingDataError: the server has no index.
+            InputError: it is none of the allowed ones.
+        """
+        if not self._indexes:
+            raise MissingDataError(
+                "this server has no commit index", hint="start it with --index DIR"
+            )
+        key = next(iter(self._indexes)) if asked is None else str(Path(asked).resolve())
+        if key not in self._indexes:
+            raise InputError("index is none of those this server may read")
+        return self._index(self._indexes[key])
+
+    def _allowed(self, asked: str | None) -> str:
+        if not self._specs:
+            raise MissingDataError(
+                "this server has no kernel source", hint="start it with --kernel-src PATH"
+            )
+        if asked is None:
+            return self._specs[0]
+        for spec in self._specs:
+            if (granted := _granted(spec, asked)) is not None:
+                return granted
+        raise InputError("kernel_src_path is outside of the trees this server may read")
+
+    def _tree(
+        self,
+        spec: str,
+        release: str | None = None,
+        build: str | None = None,
+        *,
+        exact: bool = False,
+    ) -> SourceTree:
+        """With `exact` a release that the repository lacks is an error."""
+        from kagent.source import SourceTree
+
+        with self._lock:
+            key = (spec, release, build, exact)
+            if key not in self._trees:
+                while len(self._trees) >= _OPEN_TREES:
+                    del self._trees[next(iter(self._trees))]
+                found = SourceTree.for_crash(spec, release, build=build, exact=exact)
+                self._trees[key] = found
+            return self._trees[key]
+
+    def _types(self, release: str | None) -> Symbolizer | None:
+        if self._vmlinux is None and self._modules is None:
+            return None
+        from kagent.symbols import Symbolizer
+
+        return Symbolizer.open(self._vmlinux, self._modules, release=release)
+
+    def _index(self, path: Path) -> CommitIndex:
+        from kagent.commits import CommitIndex
+
+        key = str(path.resolve())
+        with self._lock:
+            if key not in self._opened:
+                self._opened[key] = CommitIndex.open(path)
+            return self._opened[key]
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    """``PATH@REV`` in two; a path that exists as it stands has no revision."""
+    if Path(spec).exists() or "@" not in spec:
+        return Path(spec), ""
+    path, _, revision = spec.rpartition("@")
+    return Path(path), revision
+
+
+def _granted(spec: str, asked: str) -> str | None:
+    """The tree to open for `asked` if `spec` allows it."""
+    root, fixed = _split(spec)
+    try:
+        path, revision = _split(asked)
+        real = path.resolve()
+        inside = real.is_relative_to(root.resolve())
+    except (OSError, ValueError):
+        return None
+    if not inside or (fixed and revision not in ("", fixed)):
+        return None
+    revision = revision or fixed
+    return f"{real}@{revision}" if revision else str(real)

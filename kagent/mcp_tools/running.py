@@ -1,0 +1,33 @@
+"""Running a tool for an MCP client: off the event loop, with errors of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from kagent.errors import KagentError
+from kagent.text import clip, strip_control
+
+__all__ = ["one_line", "run"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_MAX_MESSAGE = 500
+
+
+async def run(function: Callable[_P, _R], *arguments: _P.args, **named: _P.kwargs) -> _R:
+    """Call in a worker thread; what kagent raises on purpose becomes the tool's error text."""
+    from anyio import to_thread
+    from mcp.server.fastmcp.exceptions import ToolError
+
+    try:
+        return await to_thread.run_sync(partial(function, *arguments, **named))
+    except KagentError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        raise ToolError(one_line(f"{error}{hint}")) from error
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and control characters, and not too long."""
+    return clip(" ".join(strip_control(text).split()), _MAX_MESSAGE)[0]
