@@ -10,6 +10,7 @@ from kagent.agents.graph import build_graph
 from kagent.agents.state import InputState
 from kagent.agents.toolbox import check_settings
 from kagent.errors import InputError, NoReportError
+from kagent.klog.absence import hint_without_report
 from kagent.resolution import Resolution
 from kagent.settings import Settings
 
@@ -48,10 +49,11 @@ def analyze(
     settings = settings or Settings()
     check_settings(settings)
     last: Mapping[str, Any] = {}
-    parts = build_graph().stream(_input(log), context=settings, stream_mode=_STREAM)
+    given = _input(log)
+    parts = build_graph().stream(given, context=settings, stream_mode=_STREAM)
     for mode, part in parts:
         last = _follow(str(mode), part, last, progress)
-    return _resolution(last)
+    return _resolution(last, given)
 
 
 async def aanalyze(
@@ -61,10 +63,11 @@ async def aanalyze(
     settings = settings or Settings()
     check_settings(settings)
     last: Mapping[str, Any] = {}
-    parts = build_graph().astream(_input(log), context=settings, stream_mode=_STREAM)
+    given = _input(log)
+    parts = build_graph().astream(given, context=settings, stream_mode=_STREAM)
     async for mode, part in parts:
         last = _follow(str(mode), part, last, progress)
-    return _resolution(last)
+    return _resolution(last, given)
 
 
 def _input(log: str | Path) -> InputState:
@@ -87,12 +90,12 @@ def _follow(
     return last
 
 
-def _resolution(state: Mapping[str, Any]) -> Resolution:
+def _resolution(state: Mapping[str, Any], given: InputState) -> Resolution:
     found = state.get("resolution")
     if found is None:
         raise NoReportError(
             "no kernel report was found in the input",
-            hint="give it the console log from its first BUG:, WARNING:, INFO: or Oops line on",
+            hint=hint_without_report(given["log"]),
         )
     assert isinstance(found, Resolution)
     return found

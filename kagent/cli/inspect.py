@@ -59,11 +59,13 @@ def parse(
         emit(_dumps(_schema()))
         return
     from kagent.klog import parse_log
+    from kagent.klog.absence import hint_without_report
 
-    found = parse_log(read_log_bytes(log, max_bytes=max_log_bytes))
+    raw = read_log_bytes(log, max_bytes=max_log_bytes)
+    found = parse_log(raw)
     emit(_as_json(found) if json else "".join(f"{line}\n" for line in _lines(found)))
     if not found.reports:
-        raise NoReportError("no kernel report was found in the log")
+        raise NoReportError("no kernel report was found in the log", hint=hint_without_report(raw))
 
 
 def reformat(log: Log = "-", max_log_bytes: MaxLogBytes = DEFAULT_MAX_BYTES) -> None:

@@ -290,8 +290,7 @@ class KernelLog:
         report = self.reports[index]
         if report.pc or any(trace.frames for trace in report.traces):
             return False
-        worded = report.kind == "UNKNOWN" or report.title.startswith("WARNING:")
-        if not worded or report.frame is not None:
+        if report.kind not in ("UNKNOWN", "WARNING") or report.frame is not None:
             return False
         following = self.reports[index + 1] if index + 1 < len(self.reports) else None
         if following is None or not following.title.startswith("kernel panic:"):

@@ -191,6 +191,14 @@ def test_a_log_without_a_report_exits_with_1(kagent, command):
     done = kagent(command, "-", stdin="[    1.0] usb 1-1: new device\n")
     assert done.returncode == 1
     assert done.stderr.startswith("kagent: error: no kernel report")
+    assert "give it the console log from its first BUG:" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["parse", "analyze"])
+def test_a_stack_alone_is_asked_for_the_line_above_it(kagent, command):
+    done = kagent(command, "-", stdin="Call Trace:\n a_b+0x1/0x2\n c_d+0x3/0x4\n")
+    assert done.returncode == 1
+    assert "there is a stack but no line that says what happened" in done.stderr
 
 
 def test_parse_lists_reports_and_frames(kagent, oops):

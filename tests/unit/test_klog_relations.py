@@ -32,6 +32,31 @@ def test_an_oops_after_an_oops_is_a_consequence() -> None:
     assert log.primary == 0
 
 
+def test_a_task_that_waits_for_a_dead_owner_is_a_consequence() -> None:
+    hang = (
+        "[  242.000000] INFO: task reader:88 blocked for more than 120 seconds.\n"
+        "[  242.000001]       Tainted: G      D            6.1.0-18-amd64 #1\n"
+        "[  242.000002] task:reader state:D stack:0 pid:88 ppid:1 flags:0x0\n"
+        "[  242.000003] Call Trace:\n[  242.000004]  __schedule+0x1/0x2\n"
+        "[  242.000005]  __mutex_lock.constprop.0+0x1/0x2\n"
+        "[  242.000006]  widget_read+0x1f/0x80 [widget]\n"
+    )
+    log = parse_log(oops(1) + hang)
+    assert [(r.title, r.caused_by) for r in log.reports] == [
+        ("BUG: unable to handle kernel NULL pointer dereference in widget", None),
+        ("INFO: task hung in widget_read", 0),
+    ]
+    alone = parse_log(hang.replace("D     ", "      "))
+    assert [r.caused_by for r in alone.reports] == [None]
+
+
+def test_a_remark_without_a_stack_does_not_come_first() -> None:
+    log = parse_log("[    0.9] BUG: the firmware lies about its fans\n" + oops(1))
+    assert [r.kind for r in log.reports] == ["UNKNOWN", "NULL-POINTER-DEREFERENCE"]
+    assert log.primary == 1
+    assert parse_log("[    0.9] BUG: the firmware lies about its fans\n").primary == 0
+
+
 def test_nothing_crosses_a_reboot() -> None:
     banner = "[    0.000000] Linux version 6.1.0-18-amd64 (b@h) (gcc) #1 SMP Debian 6.1.76-1\n"
     log = parse_log(
