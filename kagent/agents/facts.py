@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kagent.agents.state import State
-from kagent.klog.model import Frame
+from kagent.klog.frame_model import Frame
 from kagent.resolution import Evidence
 from kagent.symbols.model import Symbolized
 from kagent.text import clip, strip_control

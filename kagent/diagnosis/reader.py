@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from kagent.diagnosis.code import CFunction, parse_function, variable_type
-from kagent.klog.model import Frame
+from kagent.klog.frame_model import Frame
 from kagent.resolution import Evidence, SourcePoint, evidence
 from kagent.source.c_syntax import CSource
 from kagent.source.model import Excerpt, FunctionSource

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 
 from kagent.klog.blameless import blameless, is_waiting, strip_syscall
+from kagent.klog.frame_model import Frame
 from kagent.klog.kinds import LOCKUPS
-from kagent.klog.model import Frame
 
 __all__ = ["fingerprint"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kagent.klog.frame_model import Frame
 from kagent.klog.lines import Line
-from kagent.klog.model import Frame
 
 __all__ = ["CALLED_FROM", "FRAME", "INLINE", "parse_frame", "parse_pc"]
 

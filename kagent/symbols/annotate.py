@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from kagent.klog.frame_model import Frame
 from kagent.klog.frames import SYMBOL, parse_frame, parse_pc
 from kagent.klog.lines import Line, split_lines
-from kagent.klog.model import Frame
 from kagent.symbols.model import Location, Symbolized
 from kagent.symbols.symbolizer import Symbolizer
 from kagent.text import strip_control

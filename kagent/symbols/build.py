@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kagent.klog.model import Frame
+from kagent.klog.frame_model import Frame
 from kagent.symbols.objects import DebugObject
 
 __all__ = ["BuildCheck"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kagent.klog.model import Frame
+from kagent.klog.frame_model import Frame
 
 __all__ = ["UNNAMED", "Location", "Member", "Symbolized", "Variable"]
 

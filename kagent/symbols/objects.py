@@ -14,12 +14,12 @@ from kagent.symbols.dwarf import DrgnDwarf, drgn_available
 from kagent.symbols.elf import ElfImage
 from kagent.symbols.files import open_image_file
 from kagent.symbols.model import Location, Variable
-from kagent.symbols.tools import ToolDwarf, line_tool
 
 if TYPE_CHECKING:
     import drgn
 
     from kagent.symbols.symtab import ElfSymbol
+    from kagent.symbols.tools import ToolDwarf
 
 __all__ = ["DebugObject", "open_object"]
 
@@ -51,11 +51,17 @@ class DebugObject:
             self.note = f"{path.name} has no debug info"
         elif drgn_available():
             self._lines = DrgnDwarf(self.image, stream)
-        elif tool := line_tool(self.image):
+        else:
+            self._use_tools(stream)
+        self._chains: dict[int, tuple[Location, ...]] = {}
+
+    def _use_tools(self, stream: BinaryIO) -> None:
+        from kagent.symbols.tools import ToolDwarf, line_tool
+
+        if tool := line_tool(self.image):
             self._lines = ToolDwarf(self.image, stream, tool)
         else:
             self.note = "neither drgn nor llvm-symbolizer or addr2line is installed"
-        self._chains: dict[int, tuple[Location, ...]] = {}
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from kagent.errors import (
     MismatchError,
     MissingDataError,
 )
-from kagent.klog.model import Frame
+from kagent.klog.frame_model import Frame
 from kagent.symbols.build import BuildCheck
 from kagent.symbols.files import ModuleDirectory, fold_module_name
 from kagent.symbols.layout import layout_of, member_at_offset, member_by_path

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import struct
 import sys
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress, count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ _NAMED_KINDS = (0, 1, _STT_FUNC, 10)  # NOTYPE, OBJECT, FUNC, GNU_IFUNC
 _CACHED_NAMES = 50_000
 _FEW = 6
 """Offsets of a name up to which scanning the column for each is faster than one pass for all."""
-_BLOCK = 15
-"""Address bits of a block of memory, 32 KiB, in which symbols are looked for."""
+_BLOCK = 16
+"""Address bits of a block of memory, 64 KiB, in which symbols are looked for."""
 # Names that scripts/mksysmap keeps out of kallsyms.
 _HIDDEN = re.compile(rb"\$|\.L|L0|__crc_|__kstrtab_|__kcfi_typeid_|__pi_\.L|__AArch64ADRPThunk_")
 
@@ -68,6 +69,11 @@ class _Columns:
         return self._column("I", 0, 0)
 
     @cached_property
+    def name_list(self) -> list[int]:
+        """The same for searches, which lists do fastest."""
+        return list(self.names)
+
+    @cached_property
     def infos(self) -> Sequence[int]:
         return self._data[4::24] if self._native else self._column("B", 1, 3)
 
@@ -83,6 +89,13 @@ class _Columns:
     def sizes(self) -> Sequence[int]:
         return self._column("Q", 5, 2)
 
+    @cached_property
+    def blocks(self) -> list[int]:
+        """Bits 16 to 31 of every value."""
+        if not self._native:
+            return [_block(value) for value in self.values]
+        return memoryview(self._data).cast("H")[5::12].tolist()
+
     def _column(self, kind: str, wide: int, narrow: int) -> Sequence[int]:
         """A field by its place in ``Elf64_Sym`` and in ``Elf32_Sym``."""
         if not self._native:
@@ -90,7 +103,11 @@ class _Columns:
             return [row[at] for row in self._row.iter_unpack(self._data)]
         width = struct.calcsize(kind)
         first = {0: 0, 3: 6, 4: 8, 5: 16}[wide] // width
-        return memoryview(self._data).cast(kind)[first :: 24 // width].tolist()  # type: ignore[call-overload,no-any-return]
+        return memoryview(self._data).cast(kind)[first :: 24 // width]  # type: ignore[call-overload,no-any-return]
+
+
+def _block(address: int) -> int:
+    return address >> _BLOCK & 0xFFFF
 
 
 class SymbolTable:
@@ -139,7 +156,7 @@ class SymbolTable:
     def _rows(self, name: str) -> list[int]:
         """Rows whose name is, or ends at the same byte as, `name`."""
         offsets = self._offsets(name)
-        names = self._columns.names
+        names = self._columns.name_list
         if len(offsets) > _FEW:
             wanted = set(offsets)
             return [row for row, offset in enumerate(names) if offset in wanted]
@@ -174,7 +191,7 @@ class SymbolTable:
         """Addresses of the defined symbols, ascending, and the row of each."""
         columns, loaded = self._columns, self._loaded
         kinds = [info & 0xF in _NAMED_KINDS for info in range(256)]
-        facts = zip(columns.names, columns.infos, columns.sections, strict=True)
+        facts = zip(columns.name_list, columns.infos, columns.sections, strict=True)
         rows = [
             row
             for row, (name, info, section) in enumerate(facts)
@@ -218,28 +235,22 @@ class SymbolTable:
                 self._found[name] = tuple(found)
 
     def _following(self, wanted: Sequence[int]) -> list[int]:
-        """For each of some ascending addresses the next symbol's; 0 where that takes more."""
+        """For each address that of the next symbol in kallsyms; 0 where that lies far off."""
         # Functions are short: what follows one lies in its own block of memory or the next.
-        blocks = {address >> _BLOCK for address in wanted}
-        blocks |= {block + 1 for block in blocks}
-        near = sorted({value for value in self._columns.values if value >> _BLOCK in blocks})
-        found = [bisect_right(near, address) for address in wanted]
-        following = [near[at] if at < len(near) else 0 for at in found]
-        shown = self._shown(following)
-        return [
-            value if value in shown and value >> _BLOCK <= (address >> _BLOCK) + 1 else 0
-            for address, value in zip(wanted, following, strict=True)
-        ]
+        blocks = {_block(address + distance) for address in wanted for distance in (0, 1 << _BLOCK)}
+        rows = compress(count(), map(blocks.__contains__, self._columns.blocks))
+        values = self._columns.values
+        near = sorted([(values[row], row) for row in rows])
+        return [self._first_shown(near, address) for address in wanted]
 
-    def _shown(self, addresses: Iterable[int]) -> set[int]:
-        """Those where a symbol stands that kallsyms has."""
-        asked = set(addresses)
-        rows = [row for row, value in enumerate(self._columns.values) if value in asked]
-        return {
-            self._columns.values[row]
-            for row in rows
-            if self._defined(row) and not self._hidden(row)
-        }
+    def _first_shown(self, near: Sequence[tuple[int, int]], address: int) -> int:
+        end = ((address >> _BLOCK) + 2) << _BLOCK
+        for value, row in near[bisect_left(near, (address + 1,)) :]:
+            if value >= end:
+                break
+            if self._defined(row) and not self._hidden(row):
+                return value
+        return 0
 
     def _hidden(self, row: int) -> bool:
         return _HIDDEN.match(self._text(self._columns.names[row])) is not None
@@ -254,7 +265,7 @@ class SymbolTable:
         return self._image.string(section, offset) if section else b""
 
 
-def _places(column: Sequence[int], wanted: int) -> Iterator[int]:
+def _places(column: list[int], wanted: int) -> Iterator[int]:
     """Every position of a value; `index` scans in C."""
     at = -1
     while True:
