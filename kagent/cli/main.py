@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 
@@ -34,7 +35,9 @@ def main() -> None:
 
 def _run() -> None:
     if sys.argv[1:2] == ["decode"]:
-        # A filter: loading all other commands takes longer than it needs for a trace.
+        # A filter: loading all other commands takes longer than it needs for a trace, and so does
+        # looking for garbage among the modules it loads.
+        gc.set_threshold(50_000)
         from kagent.cli.decode import run
 
         run(sys.argv[2:])

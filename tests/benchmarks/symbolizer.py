@@ -13,6 +13,7 @@ addresses are compared with those of llvm-symbolizer. Exits with 1 when a figure
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import random
@@ -26,13 +27,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import kagent
 from kagent.symbols import Location, Symbolizer
 from kagent.symbols.annotate import Decoding, annotate, frame_lines
 from kagent.symbols.objects import DebugObject, open_object
 from kagent.symbols.paths import tidy_path
 
 KERNEL_FRAMES, MODULE_FRAMES = 17, 2
-ROUNDS = 5
+ROUNDS = 15
 SHOWN = 20
 
 BARE = """\
@@ -211,9 +213,12 @@ def speed(trace: bytes, options: argparse.Namespace, goals: Goals) -> None:
         log = Path(folder) / "trace.log"
         log.write_bytes(trace)
         command = [sys.executable, "-m", "kagent", "decode", log, "--vmlinux", options.vmlinux]
-        ours = best(run([*command, "--modules", options.modules]) for _ in range(ROUNDS))
-    lines = bare_input(trace, options.modules)
-    bare = best(run([sys.executable, "-c", BARE, options.vmlinux], lines) for _ in range(ROUNDS))
+        command += ["--modules", options.modules]
+        script = [sys.executable, "-c", BARE, options.vmlinux]
+        lines = bare_input(trace, options.modules)
+        compileall.compile_dir(Path(kagent.__path__[0]), quiet=1)  # as installers do
+        turns = [(run(command), run(script, lines)) for _ in range(ROUNDS)]
+    ours, bare = best(one for one, _ in turns), best(other for _, other in turns)
     print(f"  kagent decode       {ours.wall:6.2f} s wall  {ours.cpu:6.2f} s CPU")
     print(f"  bare drgn script    {bare.wall:6.2f} s wall  {bare.cpu:6.2f} s CPU")
     times = ours.cpu / bare.cpu
