@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kagent.source.c_syntax import CSource
@@ -43,6 +43,7 @@ _CONTAINER = re.compile(
     r"|\b(\w{1,80})\s*=\s*(?:from_timer|timer_container_of)\s*"
     r"\(\s*\w{1,80}\s*,[^;]{1,120}?,\s*([\w.]{1,80})\s*\)"
 )
+_TERM_PARENTS = ("binary_expression", "parenthesized_expression", "cast_expression")
 _STRUCT = re.compile(r"\b(struct|union)\s+(\w+)")
 
 
@@ -64,6 +65,8 @@ class MemberAccess:
     """True for what a ``list_for_each_entry()`` macro reads to find its next entry."""
     pointee: bool = False
     """True where the member's value is dereferenced in turn: ``*p->q`` or ``p->q[i]``."""
+    whole: bool = True
+    """False where an argument only computes with it: ``p->buf + 8``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,14 @@ class CFunction:
             return None
         if inner.type == "pointer_expression" and node_text(inner).startswith("&"):
             inner = unwrap(inner.child_by_field_name("argument"))
-        return self._access(inner, whole=True) if inner is not None else None
+        if inner is None:
+            return None
+        if inner.type == "binary_expression":
+            terms = list(walk(inner, "field_expression"))
+            outer = [n for n in terms if n.parent is not None and n.parent.type in _TERM_PARENTS]
+            found = self._access(outer[0], whole=True) if len(outer) == 1 else None
+            return replace(found, whole=False) if found else None
+        return self._access(inner, whole=True)
 
     def _access(self, node: Node, *, whole: bool = False) -> MemberAccess | None:
         node = _strip_subscripts(node)

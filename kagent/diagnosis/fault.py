@@ -30,7 +30,9 @@ from kagent.diagnosis.stack import (
     own_point,
     reliable,
 )
-from kagent.klog.model import Frame, Report
+from kagent.diagnosis.typed import typed_member
+from kagent.klog.frame_model import Frame
+from kagent.klog.model import Report
 from kagent.resolution import (
     Evidence,
     Fault,
@@ -38,11 +40,13 @@ from kagent.resolution import (
     SourcePoint,
     evidence,
 )
-from kagent.symbols.model import Symbolized
+from kagent.symbols.model import Symbolized, Variable
 
 __all__ = ["FaultResult", "decode_fault"]
 
 _DIVISIONS = ("div", "idiv")
+_DOUBLE_ADD = "list_add double add"
+"""lib/list_debug.c: the entry that is added, the first argument, is in a list already."""
 _SANITIZERS = ("KASAN", "KFENCE", "KMSAN", "KCSAN", "UBSAN", "MEMORY_SAFETY_UBSAN")
 _ARGUMENTS = {  # integer argument registers of the C calling conventions
     "x86_64": ("rdi", "rsi", "rdx", "rcx", "r8", "r9"),
@@ -150,46 +154,83 @@ def _member(
     *,
     executed: bool,
 ) -> tuple[MemberHit | None, list[Evidence]]:
-    """The struct member behind the fault, with the source line that names it."""
+    """The struct member behind the fault, with the source line and the layout that name it."""
     point = own[1] if own else chain[0]
     function = reader.function_at(point)
-    if function is None or point.line is None:
-        return None, []
-    hit: MemberHit | None
-    trap_only = machine.instruction is None and not executed and report.pc is not None
-    through_thunk = own is not None and bare_name(chain[0].function).startswith("x86_indirect")
-    if executed or machine.access == "exec" or through_thunk:
-        hit = called_member(reader, function, point.line)
-    elif own is not None:
-        hit = _helper_argument(report, frame, chain, own, machine, reader, function)
-    elif machine.instruction and machine.instruction.mnemonic.startswith(_DIVISIONS):
-        hit = divisor_member(reader, function, point.line)
-    elif trap_only:
-        hit = None
-    else:
-        hit = touched_member(reader, function, point.line, _touch(report, frame, machine, reader))
+    variables = _variables(report, frame, reader)
+    hit = None
+    if function is not None and point.line is not None:
+        place = _Place(report, frame, chain, own, function, point.line)
+        hit = _named_member(place, machine, reader, variables, executed=executed)
+        hit = hit and _in_callers_words(hit, function, chain, point, reader)
+    plain = machine.instruction is not None and not executed and machine.access != "exec"
+    if hit is None and plain and (own is None or own[0] is frame):
+        line, registers = point.line or 0, report.registers
+        hit = typed_member(reader, machine, variables, registers, line=line, module=frame.module)
+    facts = []
+    if function is not None and point.line is not None:
+        facts.append(reader.line_evidence(function, point.line))
     if hit is None:
-        return None, [reader.line_evidence(function, point.line)]
-    hit = _in_callers_words(hit, function, chain, point, reader)
-    facts = [reader.line_evidence(function, point.line)]
+        return None, facts
     where = f"{hit.struct}.{hit.member}"
     if hit.offset is not None:
         content = f"{where} is at offset {hit.offset:#x}, {hit.size} bytes: {'; '.join(hit.facts)}"
         origin = f"debug info of {frame.module or 'vmlinux'}"
     else:
-        content, origin = f"{where}: {'; '.join(hit.facts)}", f"{function.path}:{hit.line}"
+        content = f"{where}: {'; '.join(hit.facts)}"
+        origin = f"{function.path if function else point.file}:{hit.line}"
     return hit, [*facts, evidence("struct-member", content, origin)]
 
 
-def _touch(report: Report, frame: Frame, machine: Machine, reader: Reader) -> Touch:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the fault is blamed on, down to the line."""
+
+    report: Report
+    frame: Frame
+    chain: Sequence[SourcePoint]
+    own: tuple[Frame, SourcePoint] | None
+    function: CFunction
+    line: int
+
+
+def _named_member(
+    at: _Place,
+    machine: Machine,
+    reader: Reader,
+    variables: Sequence[Variable],
+    *,
+    executed: bool,
+) -> MemberHit | None:
+    """The member that the source line names and the instruction fits."""
+    helper = bare_name(at.chain[0].function)
+    through_thunk = at.own is not None and helper.startswith("x86_indirect")
+    if executed or machine.access == "exec" or through_thunk:
+        return called_member(reader, at.function, at.line)
+    if at.own is not None:
+        return _helper_argument(at, at.own, machine, reader)
+    if machine.instruction is None and at.report.pc is not None:
+        return None  # a BUG() or a watchdog: nothing was accessed
+    if machine.instruction and machine.instruction.mnemonic.startswith(_DIVISIONS):
+        return divisor_member(reader, at.function, at.line)
+    return touched_member(reader, at.function, at.line, _touch(at.report, machine, variables))
+
+
+def _variables(report: Report, frame: Frame, reader: Reader) -> Sequence[Variable]:
+    """What debug info knows of the variables at the trapping instruction."""
+    if reader.types is None or report.pc is None:
+        return ()
+    return reader.types.variables(frame, report.registers)
+
+
+def _touch(report: Report, machine: Machine, variables: Sequence[Variable]) -> Touch:
     displacement = machine.displacement
     if report.memory and report.memory.offset is not None and report.pc is None:
         displacement = report.memory.offset
     values: dict[str, int] = {}
-    if reader.types is not None and report.pc is not None:
-        for variable in reader.types.variables(frame, report.registers):
-            if variable.depth == 0 and variable.value is not None:
-                values.setdefault(variable.name, variable.value)
+    for variable in variables:
+        if variable.depth == 0 and variable.value is not None:
+            values.setdefault(variable.name, variable.value)
     return Touch(
         displacement=displacement,
         size=machine.size,
@@ -203,28 +244,19 @@ def _touch(report: Report, frame: Frame, machine: Machine, reader: Reader) -> To
 
 
 def _helper_argument(
-    report: Report,
-    frame: Frame,
-    chain: Sequence[SourcePoint],
-    own: tuple[Frame, SourcePoint],
-    machine: Machine,
-    reader: Reader,
-    function: CFunction,
+    at: _Place, own: tuple[Frame, SourcePoint], machine: Machine, reader: Reader
 ) -> MemberHit | None:
     """The member whose value or address the owning frame gave to the helper."""
-    owner, point = own
-    inner = _entered_through(report, frame, chain, owner, point)
-    if point.line is None:
-        return None
-    position = None
-    if machine.register and inner == base_name(frame.symbol):
-        registers = _ARGUMENTS.get(report.context.arch or "x86_64", ())
+    inner = _entered_through(at.report, at.frame, at.chain, *own)
+    position = 0 if _DOUBLE_ADD in at.report.message else None
+    if machine.register and inner == base_name(at.frame.symbol):
+        registers = _ARGUMENTS.get(at.report.context.arch or "x86_64", ())
         if machine.register in registers:
             position = registers.index(machine.register)
     return argument_member(
         reader,
-        function,
-        point.line,
+        at.function,
+        at.line,
         inner,
         address=machine.address,
         position=position,

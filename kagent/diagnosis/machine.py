@@ -30,6 +30,8 @@ class Machine:
     loaded_at: int | None = None
     lifted: int | None = None
     indexed: bool = False
+    effective: int | None = None
+    """The address as the registers give it; the printed one is the kernel's own guess at times."""
     recomputed: bool = False
     """The address computed from the registers is the printed one."""
     evidence: list[Evidence] = field(default_factory=list)
@@ -100,6 +102,7 @@ def _operand(machine: Machine, decoded: disasm.Decoded, report: Report, arch: st
     machine.address = machine.address if machine.address is not None else address
     machine.size = machine.size or operand.size
     machine.displacement, machine.register = operand.disp, operand.base
+    machine.effective = address
     machine.indexed = operand.index is not None
     if operand.base and arch == "x86_64":
         machine.register = x86.full_register(operand.base)
@@ -136,7 +139,7 @@ def _through_shadow(
     low, high = shadow
     machine.address, machine.size, machine.access = low, None, None
     machine.recomputed, machine.displacement, machine.register = False, None, None
-    machine.indexed = False
+    machine.indexed, machine.effective = False, None
     source = None
     for name in filter(None, (operand.base, operand.index)):
         index = x86.full_register(name)
@@ -147,6 +150,7 @@ def _through_shadow(
     if source is None:
         return
     machine.address, machine.register, machine.displacement = registers[source], source, 0
+    machine.effective = machine.address
     came = x86.origin(decoded.before, source)
     if came is None or came.kind != "address":
         return

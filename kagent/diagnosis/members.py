@@ -75,6 +75,8 @@ class Resolved:
     """True when the root variable itself is the pointer."""
     exact: int | None = None
     """Where the element of a constant subscript lies."""
+    rows: range | None = None
+    """Offsets of the member in each element, where the path leads through an array of structs."""
 
 
 def touched_member(
@@ -102,7 +104,25 @@ def _touched(reader: Reader, function: CFunction, line: int, touch: Touch) -> Me
             return replace(hit, expression=words)
     before = function.accesses(max(function.start, line - _BODY_LINES), line - 1)
     scored = _score(reader, function, before, touch, "named shortly before the faulting line")
-    return _best([hit for hit in scored if len(hit.facts) >= 3])
+    return _best([hit for hit in scored if len(hit.facts) >= 3]) or _followed(
+        reader, function, line, touch
+    )
+
+
+def _followed(reader: Reader, function: CFunction, line: int, touch: Touch) -> MemberHit | None:
+    """The one pointer that the line reads from a member and dereferences, if it has only one."""
+    if touch.loaded_at is not None or touch.displacement is None:
+        return None  # the load was seen, and no member of the line lies there
+    followed = [access for access in function.accesses(line, line) if access.pointee]
+    hits = [
+        hit
+        for access in followed
+        if (resolved := resolve(reader, function, access)) is not None
+        and resolved.member is not None
+        and "*" in resolved.member.type_name
+        and (hit := _hit(resolved, "the only pointer that the line dereferences")) is not None
+    ]
+    return _one_of(hits) if len(hits) == len(followed) else None
 
 
 def called_member(reader: Reader, function: CFunction, line: int) -> MemberHit | None:
@@ -146,7 +166,7 @@ def argument_member(
         for at, access in enumerate(call.members):
             if access is None or (position is not None and at != position):
                 continue
-            embedded = call.arguments[at].lstrip("( ").startswith("&")
+            embedded = call.arguments[at].lstrip("( ").startswith("&") and access.whole
             hit = _argument(resolve(reader, function, access), embedded, address)
             if hit and kind in ("read", "write"):
                 fits = access.written == (kind == "write")
@@ -252,7 +272,11 @@ def _match(resolved: Resolved, touch: Touch, where: str) -> MemberHit | None:
     if touch.indexed and touch.size == member.size:
         return None  # base + index reaches into an array, not at a scalar
     start = resolved.exact if resolved.exact is not None else member.offset
-    if start == touch.displacement:
+    if resolved.rows and touch.displacement in resolved.rows:
+        row = resolved.rows.index(touch.displacement)
+        facts.append(f"displacement {touch.displacement:#x} is that of element {row}")
+        weight += 4
+    elif start == touch.displacement:
         facts.append(f"its offset {start:#x} is the instruction's displacement")
         weight += 4
     elif resolved.exact is None and start < touch.displacement < start + member.size:
@@ -328,9 +352,32 @@ def resolve(reader: Reader, function: CFunction, access: MemberAccess) -> Resolv
     if struct is None:
         return None
     member = reader.member(struct, path, function.module)
+    rows = None
+    if member is None and len(path) > 1:
+        member, rows = _through_array(reader, struct, path, function.module)
     exact = None
     if access.index is not None and member is not None and "[" in member.type_name:
         element = [*path[:-1], f"{path[-1]}[{access.index}]"]
         found = reader.member(struct, element, function.module)
         exact = found.offset if found else None
-    return Resolved(access, struct, tuple(path), member, via, direct, exact)
+    return Resolved(access, struct, tuple(path), member, via, direct, exact, rows)
+
+
+def _through_array(
+    reader: Reader, struct: str, path: Sequence[str], module: str | None
+) -> tuple[Member | None, range | None]:
+    """The member in the first element of the array in `path`, and where the others have it."""
+    for at in range(1, len(path)):
+        array = reader.member(struct, path[:at], module)
+        if array is None or "[" not in array.type_name:
+            continue
+        places = []
+        for index in (0, 1):
+            element = [*path[: at - 1], f"{path[at - 1]}[{index}]", *path[at:]]
+            places.append(reader.member(struct, element, module))
+        first, second = places
+        if first is None:
+            return None, None
+        stride = second.offset - first.offset if second else array.size or 1
+        return first, range(first.offset, array.offset + max(array.size, 1), stride)
+    return None, None

@@ -5,11 +5,11 @@ Only straight-line facts are used, and callers check every step against the regi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Origin", "full_register", "origin", "shadow_source"]
+__all__ = ["Origin", "Step", "full_register", "origin", "provenance", "shadow_source"]
 
 _KASAN_SCALE = 3
 _REG, _IMM, _MEM = 1, 2, 3  # capstone's X86_OP_*
@@ -85,6 +85,46 @@ def origin(insns: Sequence[Any], register: str) -> Origin | None:
     if register in (base, index):
         return None
     return Origin("address", base, source.mem.disp, index, source.mem.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a pointer's making: `disp` was added, and with `load` the memory there read."""
+
+    disp: int
+    load: bool = False
+
+
+_MAX_STEPS = 6
+
+
+def provenance(insns: Sequence[Any], register: str) -> Iterator[tuple[str, bool, tuple[Step, ...]]]:
+    """From which registers `register` was made, by which steps: nearest first.
+
+    Each comes with whether its dumped value is the one that was used. Yields `register` itself,
+    with no steps, first.
+    """
+    steps: tuple[Step, ...] = ()
+    end = len(insns)
+    for _ in range(_MAX_STEPS):
+        yield register, _last_write(insns[end:], register) is None, steps
+        at = _last_write(insns[:end], register)
+        if at is None or len(insns[at].operands) != 2:
+            return
+        insn, source = insns[at], insns[at].operands[1]
+        if insn.mnemonic in ("add", "sub") and source.type == _IMM:
+            disp = source.imm if insn.mnemonic == "add" else -source.imm
+            steps = (Step(disp), *steps)
+        elif insn.mnemonic == "mov" and source.type == _REG:
+            register = full_register(insn.reg_name(source.reg))
+        elif insn.mnemonic in ("mov", "lea") and source.type == _MEM:
+            if not source.mem.base or source.mem.index:
+                return
+            register = full_register(insn.reg_name(source.mem.base))
+            steps = (Step(source.mem.disp, load=insn.mnemonic == "mov"), *steps)
+        else:
+            return
+        end = at
 
 
 def shadow_source(insns: Sequence[Any], register: str) -> str | None:
