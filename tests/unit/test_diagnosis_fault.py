@@ -19,6 +19,9 @@ LAYOUT = {
     ("struct fan", "ops"): Member("fan", "ops", 0x20, 8, "const struct fan_ops *"),
     ("struct fan", "lock"): Member("fan", "lock", 0x28, 32, "struct mutex"),
     ("struct fan", "period"): Member("fan", "period", 0x48, 4, "u32"),
+    ("struct fan", "steps"): Member("fan", "steps", 0x4C, 32, "struct fan_step [4]"),
+    ("struct fan", "steps[0].duty"): Member("fan", "steps[0].duty", 0x50, 4, "u32"),
+    ("struct fan", "steps[1].duty"): Member("fan", "steps[1].duty", 0x58, 4, "u32"),
     ("struct fan_curve", "hyst"): Member("fan_curve", "hyst", 0x18, 4, "u32"),
     ("struct fan_curve", "nr"): Member("fan_curve", "nr", 0x1C, 4, "u32"),
     ("struct fan_ops", "stop"): Member("fan_ops", "stop", 0x8, 8, "int (*)(struct fan *)"),
@@ -131,6 +134,64 @@ def test_without_debug_info_only_the_machine_speaks():
     assert fault.instruction == "mov edx, dword ptr [rax + 0x1c]"
     assert fault.address == 0x1C
     assert (fault.struct, fault.member, fault.file, fault.line) == (None, None, None, None)
+
+
+def test_types_follow_the_pointer_where_there_is_no_source():
+    pc = at("fan_apply", exact=True)
+    registers = {"rax": 0, "rbp": 0xFFFF0000}
+    fault = decode(report(pc, code=CURVE, registers=registers), [], None, Types(f=0xFFFF0000))
+    assert (fault.struct, fault.member) == ("fan_curve", "nr")
+    assert fault.expression == "f->curve->nr"
+    other = decode(report(pc, code=CURVE, registers=registers), [], None, Types(f=0xFFFF4000))
+    assert other.member is None
+
+
+def test_a_bad_pointer_to_no_struct_is_the_member_that_held_it():
+    pc = at("fan_initial", exact=True)
+    code = "48 8b 45 00 <0f> b6 08"  # mov rax,[rbp+0]; movzx ecx, byte ptr [rax]
+    case = report(pc, code=code, registers={"rax": 0, "rbp": 0xFFFF0000})
+    fault = decode(case, [], None, Types(f=0xFFFF0000))
+    assert (fault.struct, fault.member, fault.expression) == ("fan", "label", "f->label")
+
+
+@pytest.mark.parametrize(("code", "duty"), [("8b 40 58", True), ("8b 40 54", False)])
+def test_a_member_of_an_array_element(source, code, duty):
+    """The compiler knew the index: only its displacement tells which element."""
+    pc = at("fan_duty", ("fan_duty", "f->steps[i].duty"), exact=True)
+    first, rest = code.split(" ", 1)
+    case = report(pc, code=f"<{first}> {rest}", registers={"rax": 0})
+    fault = decode(case, [pc], source, Types())
+    assert (fault.member == "steps.duty") == duty
+
+
+def test_the_only_pointer_that_a_line_dereferences(source):
+    pc = at("fan_initial", ("fan_initial", "f->label[0]"), exact=True)
+    case = report(pc, code="<0f> b6 07", registers={"rdi": 0})  # movzx eax, byte ptr [rdi]
+    fault = decode(case, [pc], source, Types())
+    assert (fault.struct, fault.member, fault.expression) == ("fan", "label", "f->label")
+
+
+def test_an_argument_that_is_computed_from_a_member(source):
+    pc = at("kfree", exact=True, module=None)
+    owner = at("fan_forget", ("fan_forget", "kfree(f->label - 4)"))
+    case = report(pc, owner, code="<48> 8b 07", registers={"rdi": 0x123})
+    fault = decode(case, [owner], source, Types())
+    assert (fault.struct, fault.member, fault.expression) == ("fan", "label", "f->label")
+
+
+def test_a_double_add_is_the_entrys_fault_not_the_lists(source):
+    pc = at("__list_add_valid", exact=True, module=None)
+    owner = at("fan_enlist", ("fan_enlist", "list_add_tail(&f->node"))
+    case = report(
+        pc,
+        owner,
+        code="<0f> 0b",
+        kind="MEMORY_SAFETY_BUG",
+        header="kernel BUG at lib/list_debug.c:33!",
+        message="list_add double add: new=ffff888012345678, prev=ffff888012345678, next=ffff8.",
+    )
+    fault = decode(case, [owner], source, Types())
+    assert fault.expression == "f->node"
 
 
 def test_a_load_that_the_compiler_moved_down(source):

@@ -5,6 +5,11 @@ struct fan_curve {
 	u32 nr;
 };
 
+struct fan_step {
+	u32 temp;
+	u32 duty;
+};
+
 struct fan_ops {
 	int (*start)(struct fan *f);
 	int (*stop)(struct fan *f);
@@ -17,6 +22,7 @@ struct fan {
 	const struct fan_ops *ops;
 	struct mutex lock;
 	u32 period;
+	struct fan_step steps[4];
 };
 
 static struct fan chassis;
@@ -60,4 +66,24 @@ static noinline u32 fan_report(struct fan *f)
 static noinline void fan_lock(struct fan *f)
 {
 	mutex_lock(&f->lock);
+}
+
+static noinline u32 fan_duty(struct fan *f, int i)
+{
+	return f->steps[i].duty;
+}
+
+static noinline char fan_initial(struct fan *f)
+{
+	return f->label[0];
+}
+
+static noinline void fan_forget(struct fan *f)
+{
+	kfree(f->label - 4);
+}
+
+static noinline void fan_enlist(struct fan *f)
+{
+	list_add_tail(&f->node, &chassis.node);
 }
