@@ -82,6 +82,7 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
         settings.vmlinux,
         settings.modules,
         release=crashed.kernel,
+        build_id=crashed.build_id,
         allow_mismatch=settings.allow_mismatch,
     ) as symbolizer:
         yield Toolbox(

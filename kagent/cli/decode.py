@@ -91,7 +91,7 @@ def _decode(given: argparse.Namespace) -> None:
     output: Path | None = given.output
     check_output(output)
     data = read_log_bytes(given.log, max_bytes=given.max_log_bytes)
-    release = _release(data)
+    release, build_id = _kernel(data, given.vmlinux)
     vmlinux, modules = _found(release, given.vmlinux, given.modules)
     terminal = output is None and sys.stdout.isatty()
     view = _View(
@@ -103,7 +103,11 @@ def _decode(given: argparse.Namespace) -> None:
     from kagent.symbols.annotate import annotate
 
     with Symbolizer.open(
-        vmlinux, modules, release=release, allow_mismatch=given.allow_mismatch
+        vmlinux,
+        modules,
+        release=release,
+        build_id=build_id,
+        allow_mismatch=given.allow_mismatch,
     ) as symbolizer:
         decoding = annotate(
             data, symbolizer, position=view.position, style=view.style, below=view.below
@@ -114,13 +118,31 @@ def _decode(given: argparse.Namespace) -> None:
         say(line)
 
 
-def _release(data: bytes) -> str | None:
-    """Of the kernel whose report comes first in importance."""
-    from kagent.klog.release import stated_releases
+def _kernel(data: bytes, vmlinux: Path | None) -> tuple[str | None, str | None]:
+    """Release and build-id of the kernel to decode: the one that vmlinux is of, or else the one
+    whose report comes first in importance.
+    """
+    from kagent.klog.release import stated_kernels
 
-    stated = stated_releases(data)
-    if len(stated) < 2:
-        return next(iter(stated), None)
+    stated = stated_kernels(data)
+    releases = tuple(dict.fromkeys(kernel.release for kernel in stated))
+    release = next(iter(releases), None)
+    if len(releases) > 1:
+        release = _vmlinux_release(vmlinux, releases) or _primary_release(data)
+    build_ids = (kernel.build_id for kernel in stated if kernel.release == release)
+    return release, next(filter(None, build_ids), None)
+
+
+def _vmlinux_release(vmlinux: Path | None, among: Sequence[str]) -> str | None:
+    if vmlinux is None:
+        return None
+    from kagent.symbols.objects import open_object
+
+    release = open_object(vmlinux).image.release
+    return release if release in among else None
+
+
+def _primary_release(data: bytes) -> str | None:
     from kagent.klog import parse_log
 
     found = parse_log(data)

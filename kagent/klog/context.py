@@ -39,6 +39,8 @@ _PID = re.compile(
     + _RELEASE
     + r"(?: (?P<build>.{0,200}))?)?\s*$"
 )
+# lib/dump_stack.c, BUILD_ID_FMT: behind the utsname's version.
+_BUILD_ID = re.compile(r" ([0-9a-f]{32,64})$")
 _CPU_LINES = (_CPU, _PID, _CPU_OLD_ARM, _CPU_SHORT)
 # Hung tasks and RCU stalls: taint first. lockdep's banner: release first.
 _TAINTED = re.compile(_TAINT + r" {1,8}" + _RELEASE + r"(?: {1,4}(?P<build>.{0,200}))?\s*$")
@@ -101,7 +103,11 @@ def _take_kernel(draft: Draft, match: re.Match[str]) -> None:
     if groups.get("kernel"):
         draft.facts.setdefault("kernel", groups["kernel"].rstrip(")"))
         if groups.get("build"):
-            draft.facts.setdefault("build", " ".join(groups["build"].split()))
+            build = " ".join(groups["build"].split())
+            if found := _BUILD_ID.search(build):
+                draft.facts.setdefault("build_id", found[1])
+                build = build[: found.start()]
+            draft.facts.setdefault("build", build)
     if "taint" in groups:
         taint = groups["taint"]
         draft.facts.setdefault("taint", "".join(taint.split()) if taint else "")
@@ -163,6 +169,7 @@ def freeze_context(draft: Draft, block: Block, frames: Sequence[Frame]) -> Conte
         pid=pid,
         kernel=facts.get("kernel"),
         build=facts.get("build"),
+        build_id=facts.get("build_id"),
         arch=_architecture(draft.lines, frames),
         hardware=facts.get("hardware"),
         taint=facts.get("taint"),

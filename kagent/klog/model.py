@@ -63,6 +63,8 @@ class Context:
     """The release, as ``uname -r`` prints it."""
     build: str | None = None
     """What follows the release on the CPU line, e.g. ``#1 Debian 6.1.192-2``."""
+    build_id: str | None = None
+    """Of vmlinux, where the kernel prints it there (CONFIG_STACKTRACE_BUILD_ID)."""
     arch: str | None = None
     """x86_64, i386, arm64, arm, riscv64, ppc64le, s390x, mips64 or loongarch64."""
     hardware: str | None = None

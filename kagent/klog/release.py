@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-__all__ = ["KernelRelease", "read_release", "revision_candidates", "stated_releases"]
+__all__ = ["KernelRelease", "StatedKernel", "read_release", "revision_candidates", "stated_kernels"]
 
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,4})(?:\.(\d{1,5}))?(?:\.\d{1,5})?(-rc\d{1,2})?")
 _COMMIT = re.compile(r"-g([0-9a-f]{7,40})\b")
@@ -26,6 +26,7 @@ _UBUNTU = re.compile(r"\(Ubuntu [\w.~+-]{1,60} (\d{1,3}\.\d{1,4}(?:\.\d{1,5})?)\
 _STATED = re.compile(
     rb"Linux version (\d[\w.+~-]{2,96}) "
     rb"|(?:Not tainted|Tainted: [A-Z ]{1,40}(?<! )) {1,8}(\d{1,3}\.\d[\w.+~-]{1,96})(?=[ \r\n])"
+    rb"(?: #\d[^\s]{0,80} ([0-9a-f]{32,64})(?=[ \r\n]))?"
     rb"|(?<![\w.])(\d{1,3}\.\d[\w.+~-]{1,96}) #\d[^\n]{0,80} (?:Not tainted|Tainted: )"
 )
 
@@ -218,10 +219,29 @@ def revision_candidates(release: str, build: str | None = None) -> Iterator[tupl
     yield bare, reason
 
 
-def stated_releases(data: bytes) -> tuple[str, ...]:
-    """The releases that boot banners and reports of a log name, each once, in order.
+@dataclass(frozen=True, slots=True)
+class StatedKernel:
+    """What a line of a log says of the kernel that printed it."""
+
+    at: int
+    """Byte offset of the statement."""
+    release: str
+    build_id: str | None = None
+    """Of vmlinux, as CONFIG_STACKTRACE_BUILD_ID has it printed (lib/dump_stack.c, since 5.14)."""
+
+
+def stated_kernels(data: bytes) -> tuple[StatedKernel, ...]:
+    """What boot banners and reports of a log say of their kernel, in order; runs of one folded.
 
     A look at two kinds of lines, for those who need no more of the log than this.
     """
-    found = (match[1] or match[2] or match[3] for match in _STATED.finditer(data))
-    return tuple(dict.fromkeys(name.decode("ascii", "replace") for name in found))
+    found: list[StatedKernel] = []
+    for match in _STATED.finditer(data):
+        release = (match[1] or match[2] or match[4]).decode("ascii", "replace")
+        build_id = match[3].decode("ascii") if match[3] else None
+        last = found[-1] if found and found[-1].release == release else None
+        if last is None or (build_id is not None and last.build_id not in (None, build_id)):
+            found.append(StatedKernel(match.start(), release, build_id))
+        elif last.build_id is None and build_id is not None:
+            found[-1] = replace(last, build_id=build_id)
+    return tuple(found)

@@ -13,6 +13,7 @@ One line in is one line out. Whatever else is wanted below a frame goes on lines
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from kagent.klog.frame_model import Frame
 from kagent.klog.frames import SYMBOL, parse_frame, parse_pc
 from kagent.klog.lines import Line, split_lines
+from kagent.klog.release import stated_kernels
 from kagent.symbols.model import Location, Symbolized
 from kagent.symbols.symbolizer import Symbolizer
 from kagent.text import strip_control
@@ -161,11 +163,17 @@ def annotate(
     the lines to put under a frame line. Raises what `Symbolizer.symbolize` does.
     """
     lines = frame_lines(data)
-    known = _symbolize([frame for line in lines for frame in line.frames], symbolizer)
+    foreign = _foreign_lines(data, lines, symbolizer)
+    known = _symbolize(
+        [f for line in lines if line.start not in foreign for f in line.frames], symbolizer
+    )
     result = Decoding()
     for line in lines:
+        result.frames += len(line.frames)
+        if reason := foreign.get(line.start):
+            result.reasons[reason] += len(line.frames)
+            continue
         answers = [known.get(_bare(frame)) for frame in line.frames]
-        result.frames += len(answers)
         for answer in answers:
             if answer is not None and answer.chain:
                 result.decoded += 1
@@ -177,6 +185,23 @@ def annotate(
             end = _line_end(data, line.end)
             result.insertions.append(Insertion(line.end, text.replace("\n", end)))
     return result
+
+
+def _foreign_lines(
+    data: bytes, lines: Sequence[FrameLine], symbolizer: Symbolizer
+) -> dict[int, str]:
+    """By their start, the lines of another kernel than the one with the debug info, and why.
+
+    A log of several boots, or of several machines, states each kernel before its frames; what
+    stands above the first statement is taken to be of the same kernel.
+    """
+    stated = stated_kernels(data)
+    if len(stated) < 2:
+        return {}
+    reasons = [symbolizer.foreign(kernel.release, kernel.build_id) for kernel in stated]
+    places = [kernel.at for kernel in stated]
+    by_line = ((line.start, bisect_right(places, line.end) - 1) for line in lines)
+    return {start: reason for start, at in by_line if (reason := reasons[max(at, 0)])}
 
 
 def _symbolize(frames: Iterable[Frame], symbolizer: Symbolizer) -> dict[Frame, Symbolized]:

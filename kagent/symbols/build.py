@@ -11,11 +11,12 @@ __all__ = ["BuildCheck"]
 class BuildCheck:
     """What speaks for and against one file; fed with every frame that was looked up in it."""
 
-    def __init__(self, used: DebugObject, release: str | None) -> None:
+    def __init__(self, used: DebugObject, release: str | None, build_id: str | None = None) -> None:
+        """`release` and `build_id` are the crashed kernel's, as far as the log tells them."""
         self._name = used.name
         self._build_id = used.image.build_id
         self._release = self._compare_release(used.image.release, release)
-        self._other_id: str | None = None
+        self._other_id = self._differing_id(build_id)
         self._votes: dict[tuple[str, int | None], bool] = {}
 
     def _compare_release(self, own: str | None, wanted: str | None) -> str | None:
@@ -27,9 +28,12 @@ class BuildCheck:
         """Take one frame into account."""
         if frame.size is not None:
             self._votes[frame.symbol, frame.size] = agrees
-        printed = (frame.build_id or "").lower()
-        if printed and self._build_id and not self._build_id.startswith(printed):
-            self._other_id = printed
+        self._other_id = self._differing_id(frame.build_id) or self._other_id
+
+    def _differing_id(self, printed: str | None) -> str | None:
+        printed = (printed or "").lower()
+        differs = printed and self._build_id and not self._build_id.startswith(printed)
+        return printed if differs else None
 
     @property
     def reason(self) -> str | None:

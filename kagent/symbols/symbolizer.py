@@ -69,11 +69,13 @@ class Symbolizer:
         modules: ModuleDirectory | None,
         *,
         release: str | None = None,
+        build_id: str | None = None,
         allow_mismatch: bool = False,
     ) -> None:
         self._vmlinux = vmlinux
         self._directory = modules
         self._release = release or (vmlinux.image.release if vmlinux else None)
+        self._build_id = build_id
         self._allow_mismatch = allow_mismatch
         self._modules: dict[str, DebugObject | str] = {}
         self._checks: dict[str, BuildCheck] = {}
@@ -85,20 +87,24 @@ class Symbolizer:
         modules: Path | None = None,
         *,
         release: str | None = None,
+        build_id: str | None = None,
         allow_mismatch: bool = False,
     ) -> Symbolizer:
-        """Open debug info; `release` is the crashed kernel's, as ``uname -r`` prints it.
+        """Open debug info; `release` is the crashed kernel's, as ``uname -r`` prints it, and
+        `build_id` that of its vmlinux, where the log has it.
 
         Raises `InputError` for paths that are not what they should be, `CorruptDataError` for
         damaged files, `MissingDataError` for a vmlinux without debug info, and `MismatchError`
-        when vmlinux is of another release (unless `allow_mismatch`).
+        when vmlinux is of another release or build (unless `allow_mismatch`).
         """
         opened = None
         if vmlinux is not None:
             opened = open_object(Path(vmlinux))
             _require_kernel(opened)
         directory = ModuleDirectory(Path(modules)) if modules is not None else None
-        self = cls(opened, directory, release=release, allow_mismatch=allow_mismatch)
+        self = cls(
+            opened, directory, release=release, build_id=build_id, allow_mismatch=allow_mismatch
+        )
         if opened is not None and (reason := self._check(opened).reason) and not allow_mismatch:
             raise _refusal(reason)
         return self
@@ -129,6 +135,20 @@ class Symbolizer:
     def vmlinux_release(self) -> str | None:
         """The release that vmlinux says it is."""
         return self._vmlinux.image.release if self._vmlinux else None
+
+    def foreign(self, release: str | None, build_id: str | None = None) -> str | None:
+        """Why frames of a kernel that says so of itself cannot be looked up here, in words.
+
+        For logs of several kernels. None for the kernel this was opened for, and where
+        mismatches are allowed.
+        """
+        if self._allow_mismatch or release is None:
+            return None
+        if self._release is not None and release != self._release:
+            return f"it is of kernel {release}, not of {self._release}"
+        if build_id and self._build_id and build_id != self._build_id:
+            return f"it is of build {build_id[:12]}, not of {self._build_id[:12]}"
+        return None
 
     # Frames -----------------------------------------------------------------------------------
 
@@ -253,7 +273,8 @@ class Symbolizer:
     def _check(self, used: DebugObject) -> BuildCheck:
         key = str(used.path)
         if key not in self._checks:
-            self._checks[key] = BuildCheck(used, self._release)
+            build_id = self._build_id if used is self._vmlinux else None
+            self._checks[key] = BuildCheck(used, self._release, build_id)
         return self._checks[key]
 
     def _object_of(self, frame: Frame) -> DebugObject | str:

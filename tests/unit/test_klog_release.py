@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kagent.klog.release import read_release, stated_releases
+from kagent.klog import parse_log
+from kagent.klog.release import read_release, stated_kernels
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,26 @@ def test_what_is_no_release(release: str) -> None:
     ],
 )
 def test_lines_that_state_the_release(line: str) -> None:
-    assert stated_releases(f"noise\n{line}\nmore\n".encode()) == ("6.1.57",)
+    (found,) = stated_kernels(f"noise\n{line}\nmore\n".encode())
+    assert (found.release, found.build_id) == ("6.1.57", None)
+    assert found.at >= len("noise\n")
 
 
-def test_every_release_is_stated_once() -> None:
+BUILD, OTHER = "0123456789abcdef" * 2 + "01234567", "f" * 40
+
+
+def test_a_kernel_is_stated_once_for_each_stretch_of_the_log() -> None:
     log = b"Linux version 6.1.57 (x)\nNot tainted 6.1.57 #1\nLinux version 6.2.1 (x)\n"
-    assert stated_releases(log) == ("6.1.57", "6.2.1")
-    assert stated_releases(b"no release here, nor in vmlinux-6.1.57\n") == ()
+    assert [kernel.release for kernel in stated_kernels(log)] == ["6.1.57", "6.2.1"]
+    again = log + log
+    assert [k.release for k in stated_kernels(again)] == ["6.1.57", "6.2.1"] * 2
+    assert stated_kernels(b"no release here, nor in vmlinux-6.1.57\n") == ()
+
+
+def test_the_build_id_behind_the_release() -> None:
+    cpu = "CPU: 1 PID: 90 Comm: x Not tainted 6.1.57 #1 {}\n"
+    log = ("Linux version 6.1.57 (x)\n" + cpu.format(BUILD) + cpu.format(OTHER)).encode()
+    assert [kernel.build_id for kernel in stated_kernels(log)] == [BUILD, OTHER]
+    report = "BUG: kernel NULL pointer dereference, address: 0000000000000018\n" + cpu
+    (found,) = parse_log(report.format(BUILD)).reports
+    assert (found.context.build_id, found.context.build) == (BUILD, "#1")

@@ -165,6 +165,16 @@ def test_another_build_is_marked(build: Path, fan: str) -> None:
     assert found.apply(data).endswith(b" (approximate)\n")
 
 
+def test_frames_of_the_other_kernel_of_a_log_stay(symbolizer: Symbolizer, fan: str) -> None:
+    boots = [f"Linux version {release} (x@y) #1 SMP\n {fan}\n" for release in (RELEASE, "5.10.7")]
+    data = "".join([f" {fan}\n", *boots, boots[0]]).encode()
+    found = annotate(data, symbolizer)
+    assert (found.frames, found.decoded) == (4, 3)
+    assert found.reasons == {f"it is of kernel 5.10.7, not of {RELEASE}": 1}
+    lines = found.apply(data).decode().splitlines()
+    assert [".c:" in line for line in lines] == [True, False, True, False, False, False, True]
+
+
 def test_lines_below_keep_the_line_ends(symbolizer: Symbolizer, fan: str) -> None:
     data = f"x\r\n {fan}\r\ny".encode()
     found = annotate(data, symbolizer, below=lambda _: ["one", "two"])

@@ -176,6 +176,35 @@ def test_a_vmlinux_of_another_release_is_refused(build: Path) -> None:
     assert "--allow-mismatch" in (caught.value.hint or "")
 
 
+def test_a_vmlinux_of_another_build_is_refused(build: Path, kernel: ElfImage) -> None:
+    own, other = kernel.build_id, "0" * 40
+    assert own is not None
+    Symbolizer.open(build / "vmlinux", release=RELEASE, build_id=own).close()
+    with pytest.raises(MismatchError, match="build-id"):
+        Symbolizer.open(build / "vmlinux", release=RELEASE, build_id=other)
+    allowed = Symbolizer.open(build / "vmlinux", build_id=other, allow_mismatch=True)
+    (reason,) = allowed.mismatches
+    assert "build-id" in reason
+
+
+@pytest.mark.parametrize(
+    ("release", "build_id", "words"),
+    [
+        (RELEASE, "a" * 40, None),
+        (RELEASE, None, None),
+        (None, None, None),
+        ("5.10.7", None, f"of kernel 5.10.7, not of {RELEASE}"),
+        (RELEASE, "b" * 40, "of build bbbbbbbbbbbb, not of aaaaaaaaaaaa"),
+    ],
+)
+def test_what_another_kernel_of_the_log_says_of_itself(
+    release: str | None, build_id: str | None, words: str | None
+) -> None:
+    opened = Symbolizer(None, None, release=RELEASE, build_id="a" * 40)
+    found = opened.foreign(release, build_id)
+    assert found is None if words is None else words in (found or "")
+
+
 @needs_drgn
 def test_allowed_mismatch_labels_lines_approximate(build: Path, kernel: ElfImage) -> None:
     symbolizer = Symbolizer.open(build / "vmlinux", release="6.1.0", allow_mismatch=True)
