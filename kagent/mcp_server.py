@@ -27,6 +27,8 @@ from kagent.mcp_tools import (
     one_line,
     run,
 )
+from kagent.settings import Settings
+from kagent.symbols.locate import DebugFiles
 
 if TYPE_CHECKING:
     from mcp.server.fastmcp import FastMCP
@@ -189,7 +191,9 @@ def serve(
         )
     if transport == "http":
         _check_port(host, port)
-    roots = Roots(kernel_src, indexes, vmlinux=vmlinux, modules=modules)
+    settings = Settings()
+    files = DebugFiles(settings.debug_dir, servers=settings.debuginfod_urls)
+    roots = Roots(kernel_src, indexes, vmlinux=vmlinux, modules=modules, files=files)
     server = make_server(roots, host=host, port=port)
     server.run("stdio" if transport == "stdio" else "streamable-http")
 

@@ -7,9 +7,10 @@ form and ``graph.invoke(..., context={"vmlinux": "..."})`` overrides them for on
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = ["Settings"]
 
@@ -29,6 +30,20 @@ class Settings(BaseSettings):
     )
     kernel_src: str | None = Field(
         default=None, description="Kernel source: PATH of a tree, or PATH@REV of a git repository."
+    )
+    debug_dir: Path = Field(
+        default=Path("/usr/lib/debug"),
+        description="Where installed debug packages have their files; searched for vmlinux.",
+    )
+    debuginfod_urls: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("KAGENT_DEBUGINFOD_URLS", "DEBUGINFOD_URLS"),
+        description="Servers to ask for debug info by build-id; they see no more than that id.",
+    )
+    source_map: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="OLD=NEW: sources that debug info names below OLD are below NEW. "
+        "In KAGENT_SOURCE_MAP several stand with commas between them.",
     )
     index: Path | None = Field(
         default=None, description="Commit index written by `kagent index build`."
@@ -64,3 +79,8 @@ class Settings(BaseSettings):
         default=64 * 1024 * 1024, gt=0, description="Larger logs are refused."
     )
     fixes: int = Field(default=4, ge=1, le=50, description="How many candidate fixes to return.")
+
+    @field_validator("source_map", mode="before")
+    @classmethod
+    def _split_source_map(cls, given: Any) -> Any:
+        return [part for part in given.split(",") if part] if isinstance(given, str) else given

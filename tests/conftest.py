@@ -24,6 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def no_debug_info_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What is installed here, or a server of the distribution, must not decide a test."""
+    monkeypatch.setenv("KAGENT_DEBUG_DIR", str(tmp_path_factory.getbasetemp() / "nothing"))
+    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """``golden(name, text)``: `text` must equal the file `name` under tests/data/golden."""

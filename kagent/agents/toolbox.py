@@ -72,10 +72,11 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
     from kagent.source import SourceTree
     from kagent.source.tools import SourceTools
     from kagent.source.union import SourceUnion
-    from kagent.symbols import Symbolizer
+    from kagent.symbols import DebugFiles, Symbolizer
 
     tree, notes = _kernel_tree(settings.kernel_src, crashed)
-    trees = [tree] if tree else []
+    trees = [SourceTree.mapped(mapping) for mapping in settings.source_map]
+    trees += [tree] if tree else []
     if settings.modules:
         trees.append(SourceTree.open(settings.modules))
     with Symbolizer.open(
@@ -84,6 +85,7 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
         release=crashed.kernel,
         build_id=crashed.build_id,
         allow_mismatch=settings.allow_mismatch,
+        files=DebugFiles(settings.debug_dir, servers=settings.debuginfod_urls),
     ) as symbolizer:
         yield Toolbox(
             symbolizer=symbolizer,
@@ -91,7 +93,7 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
             tree=tree,
             source=SourceUnion(trees) if trees else None,
             index=_index(settings),
-            notes=notes,
+            notes=(*notes, *symbolizer.notes),
         )
 
 

@@ -16,6 +16,7 @@ from kagent.cli.options import (
     Log,
     MaxLogBytes,
     Modules,
+    SourceMap,
     Vmlinux,
     make_settings,
 )
@@ -53,6 +54,7 @@ def analyze(
     vmlinux: Vmlinux = None,
     modules: Modules = None,
     kernel_src: KernelSrc = None,
+    source_map: SourceMap = None,
     index: Annotated[
         Path | None,
         typer.Option(
@@ -110,6 +112,7 @@ def analyze(
         vmlinux=vmlinux,
         modules=modules,
         kernel_src=kernel_src,
+        source_map=source_map or None,
         index=index,
         allow_mismatch=allow_mismatch,
         model=model,

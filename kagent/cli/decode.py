@@ -16,8 +16,9 @@ from kagent.errors import InputError, MissingDataError
 from kagent.text import strip_control
 
 if TYPE_CHECKING:
+    from kagent.klog.frame_model import Frame
     from kagent.source import SourceTree
-    from kagent.symbols import Location, Symbolized
+    from kagent.symbols import Location, Symbolized, Symbolizer
     from kagent.symbols.annotate import Decoding
 
 __all__ = ["run"]
@@ -48,8 +49,12 @@ def _arguments() -> argparse.ArgumentParser:
     add("--kernel-src", metavar="PATH[@REV]", default=environment("KAGENT_KERNEL_SRC") or None,
         help="kernel source: a tree, or a git repository at a revision "
         "[$KAGENT_KERNEL_SRC]")  # fmt: skip
+    add("--source-map", metavar="OLD=NEW", action="append", default=None,
+        help="sources that debug info names below OLD are below NEW; may be repeated "
+        "[$KAGENT_SOURCE_MAP]")  # fmt: skip
     add("--source", type=int, metavar="N", default=0,
-        help=f"show N lines of source (at most {_MAX_CONTEXT}) around the trap")  # fmt: skip
+        help=f"show N lines of source (at most {_MAX_CONTEXT}) around the trap, or the frame "
+        "that a report without one is about")  # fmt: skip
     add("--allow-mismatch", action="store_true", default=mismatch,
         help="use debug info of another build; lines become approximate")  # fmt: skip
     add("--color", choices=("auto", "always", "never"), default="auto",
@@ -64,6 +69,10 @@ def _arguments() -> argparse.ArgumentParser:
 def _path(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value) if value else None
+
+
+def _listed(variable: str) -> list[str]:
+    return [part for part in os.environ.get(variable, "").split(",") if part]
 
 
 def _true(value: str | None) -> bool:
@@ -92,23 +101,26 @@ def _decode(given: argparse.Namespace) -> None:
     check_output(output)
     data = read_log_bytes(given.log, max_bytes=given.max_log_bytes)
     release, build_id = _kernel(data, given.vmlinux)
-    vmlinux, modules = _found(release, given.vmlinux, given.modules)
     terminal = output is None and sys.stdout.isatty()
     view = _View(
-        _trees(given.kernel_src, modules, release, needed=given.source > 0),
+        _trees(given, release),
         given.source,
         _colored(given.color, terminal),
+        _blamed(data) if given.source else frozenset(),
     )
+    from kagent.cli.debug_info import debug_files
     from kagent.symbols import Symbolizer
     from kagent.symbols.annotate import annotate
 
     with Symbolizer.open(
-        vmlinux,
-        modules,
+        given.vmlinux,
+        given.modules,
         release=release,
         build_id=build_id,
         allow_mismatch=given.allow_mismatch,
+        files=debug_files(),
     ) as symbolizer:
+        _require_files(symbolizer, release)
         decoding = annotate(
             data, symbolizer, position=view.position, style=view.style, below=view.below
         )
@@ -151,38 +163,34 @@ def _primary_release(data: bytes) -> str | None:
     return next(filter(None, kernels), None)
 
 
-def _found(
-    release: str | None, vmlinux: Path | None, modules: Path | None
-) -> tuple[Path | None, Path | None]:
-    """What was given, or else what is installed for that release."""
-    from kagent.symbols import find_vmlinux
-
-    if release and vmlinux is None:
-        vmlinux = find_vmlinux(release)
-        if vmlinux and modules is None:
-            places = (Path("/usr/lib/debug/lib/modules"), Path("/lib/modules"))
-            modules = next((p / release for p in places if (p / release).is_dir()), None)
-    if vmlinux is None and modules is None:
-        raise MissingDataError(
-            f"no debug info was given, and none is installed for kernel {release or '(unknown)'}",
-            hint="give --vmlinux FILE and, for modules, --modules DIR",
-        )
-    return vmlinux, modules
+def _require_files(symbolizer: Symbolizer, release: str | None) -> None:
+    if symbolizer.has_files:
+        return
+    problem = "".join(f"; {note}" for note in symbolizer.notes)
+    raise MissingDataError(
+        "no debug info was given, and none is installed for kernel "
+        f"{release or '(unknown)'}{problem}",
+        hint="give --vmlinux FILE and, for modules, --modules DIR",
+    )
 
 
-def _trees(
-    spec: str | None, modules: Path | None, release: str | None, *, needed: bool
-) -> list[SourceTree]:
-    """Where sources are: the kernel's tree, and what lies beside the modules."""
-    if spec is None and not needed:
+def _trees(given: argparse.Namespace, release: str | None) -> list[SourceTree]:
+    """Where sources are: as mapped, the kernel's tree, and what lies beside the modules."""
+    maps = given.source_map or _listed("KAGENT_SOURCE_MAP")
+    if given.kernel_src is None and not maps and not given.source:
         return []
     from kagent.source import SourceTree
 
-    trees = [_kernel_tree(spec, release)] if spec is not None else []
+    trees = [SourceTree.mapped(mapping) for mapping in maps]
+    if given.kernel_src is not None:
+        trees.append(_kernel_tree(given.kernel_src, release))
+    modules: Path | None = given.modules
     if modules is not None:
         trees.append(SourceTree.open(modules if modules.is_dir() else modules.parent))
     if not trees:
-        raise InputError("--source needs sources", hint="give --kernel-src PATH or --modules DIR")
+        raise InputError(
+            "--source needs sources", hint="give --kernel-src PATH, --source-map or --modules DIR"
+        )
     return trees
 
 
@@ -198,6 +206,31 @@ def _kernel_tree(spec: str, release: str | None) -> SourceTree:
     return SourceTree.open(spec)
 
 
+_Key = tuple[str, str | None, int | None]
+
+
+def _key(frame: Frame) -> _Key:
+    return frame.symbol, frame.module, frame.offset
+
+
+def _blamed(data: bytes) -> frozenset[_Key]:
+    """Of each report without a trapping instruction, the frame that its title is about, or else
+    the first that does more than report.
+    """
+    from kagent.klog import parse_log
+    from kagent.klog.blameless import blameless
+
+    reporting = blameless()
+    found: set[_Key] = set()
+    for report in parse_log(data).reports:
+        frames = [frame for _, frame in report.all_frames() if frame.reliable]
+        about = [f for f in frames if f.symbol == report.frame]
+        about += [f for f in frames if not reporting.search(f.symbol)]
+        if report.pc is None and about:
+            found.add(_key(about[0]))
+    return frozenset(found)
+
+
 def _colored(color: str, terminal: bool) -> bool:
     if color != "auto":
         return color == "always"
@@ -211,8 +244,10 @@ class _View:
     trees: Sequence[SourceTree]
     context: int
     colored: bool
+    blamed: frozenset[_Key] = frozenset()
+    """Frames to show the source of, beside trapping instructions."""
     _places: dict[str, tuple[SourceTree, str] | None] = field(default_factory=dict)
-    _shown: set[tuple[str, int | None]] = field(default_factory=set)
+    _shown: set[_Key] = field(default_factory=set)
 
     def _place(self, file: str) -> tuple[SourceTree, str] | None:
         """The tree that has a file as DWARF names it, and its name there."""
@@ -236,10 +271,10 @@ class _View:
         return f"{_ANNOTATION}{text}{_END}" if self.colored else text
 
     def below(self, found: Symbolized) -> Iterator[str]:
-        """Source around a trapping instruction, the first time that one is printed."""
-        frame = found.frame
-        key = (f"{frame.symbol} {frame.module}", frame.offset)
-        if not self.context or not frame.exact or key in self._shown:
+        """Source around what a report is about, the first time that it is printed."""
+        key = _key(found.frame)
+        wanted = found.frame.exact or key in self.blamed
+        if not self.context or not wanted or key in self._shown:
             return
         self._shown.add(key)
         for at in found.chain:

@@ -19,6 +19,7 @@ __all__ = [
     "Log",
     "MaxLogBytes",
     "Modules",
+    "SourceMap",
     "Vmlinux",
     "make_settings",
     "size",
@@ -70,6 +71,14 @@ KernelSrc = Annotated[
         metavar="PATH[@REV]",
         envvar="KAGENT_KERNEL_SRC",
         help="Kernel source: a tree, or a git repository at a revision.",
+        **_DATA,
+    ),
+]
+SourceMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OLD=NEW",
+        help="Sources that debug info names below OLD are below NEW; may be repeated.",
         **_DATA,
     ),
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kagent.cli.options import AllowMismatch, KernelSrc, Modules, Vmlinux
+from kagent.cli.options import AllowMismatch, KernelSrc, Modules, SourceMap, Vmlinux
 from kagent.cli.output import emit
 from kagent.errors import InputError
 
@@ -60,6 +60,7 @@ def _where(
         typer.Option(metavar="REL", help="Read the tag of this kernel, as `uname -r` names it."),
     ] = None,
     modules: Modules = None,
+    source_map: SourceMap = None,
 ) -> list[SourceTree]:
     """The trees that the options every command has in common ask for."""
     from kagent.source import SourceTree
@@ -68,7 +69,7 @@ def _where(
         raise typer.BadParameter("choose one of --rev and --release")
     if (rev or release) and not kernel_src:
         raise InputError("--rev and --release choose a version of --kernel-src, which is missing")
-    trees = []
+    trees = [SourceTree.mapped(mapping) for mapping in source_map or ()]
     if kernel_src:
         spec = f"{kernel_src}@{rev}" if rev else kernel_src
         trees.append(SourceTree.for_crash(spec, release, exact=True))
@@ -82,15 +83,17 @@ def _types(
 ) -> Callable[[Path | None, str | None], Symbolizer | None]:
     """Debug info, once the modules' directory and the release are known.
 
-    Without --vmlinux that of an installed debug package of the release is taken.
+    Without --vmlinux that of the release is taken, if it is installed.
     """
-    from kagent.symbols import Symbolizer, find_vmlinux
+    from kagent.cli.debug_info import debug_files
+    from kagent.symbols import Symbolizer
 
     def opened(modules: Path | None, release: str | None) -> Symbolizer | None:
-        image = vmlinux or (find_vmlinux(release) if release else None)
-        if image is None and modules is None:
-            return None
-        return Symbolizer.open(image, modules, release=release, allow_mismatch=bool(allow_mismatch))
+        files = debug_files() if release else None
+        symbolizer = Symbolizer.open(
+            vmlinux, modules, release=release, allow_mismatch=bool(allow_mismatch), files=files
+        )
+        return symbolizer if symbolizer.has_files else None
 
     return opened
 

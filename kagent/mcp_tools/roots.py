@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kagent.commits import CommitIndex
     from kagent.source import SourceTree
     from kagent.source.tools import SourceTools
-    from kagent.symbols import Symbolizer
+    from kagent.symbols import DebugFiles, Symbolizer
 
 __all__ = ["Roots"]
 
@@ -33,11 +33,14 @@ class Roots:
         *,
         vmlinux: Path | None = None,
         modules: Path | None = None,
+        files: DebugFiles | None = None,
     ) -> None:
+        """Where no vmlinux is given, that of a crash's release is sought among `files`."""
         self._specs = tuple(kernel_src)
         self._indexes = {str(path.resolve()): path for path in indexes}
         self._vmlinux = vmlinux
         self._modules = modules
+        self._files = files
         self._lock = Lock()
         self._trees: dict[tuple[str, str | None, str | None, bool], SourceTree] = {}
         self._opened: dict[str, CommitIndex] = {}
@@ -133,11 +136,12 @@ class Roots:
             return self._trees[key]
 
     def _types(self, release: str | None) -> Symbolizer | None:
-        if self._vmlinux is None and self._modules is None:
+        if self._vmlinux is None and self._modules is None and self._files is None:
             return None
         from kagent.symbols import Symbolizer
 
-        return Symbolizer.open(self._vmlinux, self._modules, release=release)
+        opened = Symbolizer.open(self._vmlinux, self._modules, release=release, files=self._files)
+        return opened if opened.has_files else None
 
     def _index(self, path: Path) -> CommitIndex:
         from kagent.commits import CommitIndex

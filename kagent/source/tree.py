@@ -44,6 +44,7 @@ class SourceTree:
         self.truncated = False
         """Whether a lookup met a bound and may have missed definitions."""
         self._store = store
+        self._stands_for: str | None = None
         self._texts: OrderedDict[str, str] = OrderedDict()
         self._parsed: OrderedDict[str, CSource] = OrderedDict()
         self._found: dict[str, tuple[list[FunctionSource], bool]] = {}
@@ -73,6 +74,21 @@ class SourceTree:
             f"{path or text} is not a directory",
             hint="give the path of a kernel tree, or PATH@TAG of a git repository",
         )
+
+    @classmethod
+    def mapped(cls, mapping: str) -> SourceTree:
+        """Open NEW of ``OLD=NEW`` for files that debug info names below the directory OLD.
+
+        Raises `InputError` when that is no mapping, or NEW is nothing that `open` takes.
+        """
+        old, equals, new = mapping.partition("=")
+        if not (old and equals and new):
+            raise InputError(
+                f"{mapping!r} is no source map", hint="give OLD=NEW, e.g. /build/driver=driver"
+            )
+        tree = cls.open(new)
+        tree._stands_for = posixpath.normpath(old)
+        return tree
 
     @classmethod
     def for_release(cls, path: str | Path, release: str, *, build: str | None = None) -> SourceTree:
@@ -192,14 +208,17 @@ class SourceTree:
         """The tree's name of a file that DWARF names: its longest suffix that exists here.
 
         In a directory of module sources, where the build's folders are gone, a file of that
-        name anywhere below also counts if it is the only one, or shares most folder names.
+        name anywhere below also counts if it is the only one, or shares most folder names. A
+        tree that stands for another directory has exactly what was below that.
         """
-        parts = [p for p in posixpath.normpath(dwarf_path).split("/") if p not in ("", ".", "..")]
+        path = posixpath.normpath(dwarf_path)
+        parts = [p for p in path.split("/") if p not in ("", ".", "..")]
         if not parts or "\0" in dwarf_path or "\n" in dwarf_path or len(dwarf_path) > 4096:
             return None
+        if self._stands_for is not None:
+            return self._store.first_file(self._below(self._stands_for, path))
         names = ["/".join(parts[i:]) for i in range(min(len(parts), 64))]
-        kept = [n for n in names if not n.startswith(("-", ":", "~", "\\", ".git/"))]
-        found = self._store.first_file(kept)
+        found = self._store.first_file([name for name in names if _plain(name)])
         if found is not None or self._store.is_file("MAINTAINERS"):
             return found
         shared = {
@@ -207,6 +226,13 @@ class SourceTree:
         }
         best = [path for path, count in shared.items() if count == max(shared.values())]
         return best[0] if len(best) == 1 else None
+
+    @staticmethod
+    def _below(folder: str, path: str) -> list[str]:
+        """`path` relative to `folder`, if it is below it and no option or pathspec to git."""
+        inside = path.startswith(folder.rstrip("/") + "/")
+        name = path[len(folder.rstrip("/")) + 1 :]
+        return [name] if inside and _plain(name) else []
 
     def _text(self, path: str) -> str:
         with self._lock:
@@ -313,6 +339,11 @@ class SourceTree:
                 present = self._store.is_file("MAINTAINERS")
                 self._maintainers = Maintainers(self._text("MAINTAINERS") if present else "")
         return self._maintainers.subsystem_of(path)
+
+
+def _plain(name: str) -> bool:
+    """Whether git and the file system take a name for a file of the tree and nothing else."""
+    return not name.startswith(("-", ":", "~", "\\", ".git/"))
 
 
 def _files_of(name: str, hits: Sequence[GrepHit]) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from kagent.symbols.files import find_vmlinux
+from kagent.symbols.locate import DebugFiles
 from kagent.symbols.model import Location, Member, Symbolized, Variable
 from kagent.symbols.symbolizer import NO_VMLINUX, Symbolizer
 
 __all__ = [
     "NO_VMLINUX",
+    "DebugFiles",
     "Location",
     "Member",
     "Symbolized",
     "Symbolizer",
     "Variable",
-    "find_vmlinux",
 ]

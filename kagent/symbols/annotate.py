@@ -149,13 +149,17 @@ def spell(chain: Sequence[Location], position: Callable[[Location], str]) -> str
     return "".join([*parts, position(own)])
 
 
+def _nothing(_: Symbolized) -> Iterable[str]:
+    return ()
+
+
 def annotate(
     data: bytes,
     symbolizer: Symbolizer,
     *,
     position: Callable[[Location], str] | None = None,
     style: Callable[[str], str] = str,
-    below: Callable[[Symbolized], Iterable[str]] = lambda _: (),
+    below: Callable[[Symbolized], Iterable[str]] = _nothing,
 ) -> Decoding:
     """Decode every frame of `data`, in one call of the symbolizer.
 
@@ -181,7 +185,10 @@ def annotate(
             else:
                 note = answer.note if answer else "the log has too many different frames"
                 result.reasons[note or "no line in the debug info"] += 1
-        if text := _annotation([a for a in answers if a], position or _position, style, below):
+        # What stands on the stack by chance is not what a report is about.
+        certain = all(frame.reliable or frame.exact for frame in line.frames)
+        under = below if certain else _nothing
+        if text := _annotation([a for a in answers if a], position or _position, style, under):
             end = _line_end(data, line.end)
             result.insertions.append(Insertion(line.end, text.replace("\n", end)))
     return result

@@ -16,6 +16,7 @@ from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
 from kagent.errors import CorruptDataError, InputError
+from kagent.symbols.notes import build_id_in
 
 if TYPE_CHECKING:
     from kagent.symbols.symtab import ElfSymbol, SymbolTable
@@ -234,18 +235,11 @@ class ElfImage:
         return pairs
 
     def _read_build_id(self) -> str | None:
-        order = "<" if self.little_endian else ">"
         for name in (".note.gnu.build-id", ".notes", ".note"):
             section = self.section(name)
-            data = self.data(section)[:65_536] if section else b""
-            at = 0
-            while at + 12 <= len(data):
-                name_size, size, kind = struct.unpack_from(order + "III", data, at)
-                owner = data[at + 12 : at + 12 + name_size]
-                at += 12 + (name_size + 3 & ~3)
-                if kind == 3 and owner == b"GNU\0":
-                    return data[at : at + size].hex()
-                at += size + 3 & ~3
+            notes = self.data(section) if section else b""
+            if found := build_id_in(notes, little_endian=self.little_endian):
+                return found
         return None
 
     @cached_property

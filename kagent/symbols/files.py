@@ -6,36 +6,23 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 from kagent.errors import InputError
 
-__all__ = ["ModuleDirectory", "find_vmlinux", "fold_module_name", "open_image_file"]
+__all__ = ["ModuleDirectory", "fold_module_name", "open_image_file"]
 
 _MAX_ENTRIES = 200_000
 _MAX_DEPTH = 16
 _MODULE_FILE = re.compile(r"(?P<name>[^/]{1,200})\.ko(?P<debug>\.debug)?(?:\.(?:xz|zst|gz))?\Z")
-_RELEASE = re.compile(r"[\w.+~:-]{1,128}\Z", re.ASCII)
 _MAGICS = {b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst", b"\x1f\x8b": "gz"}
 
 
 def fold_module_name(name: str) -> str:
     """Module names are the same with ``-`` and ``_``."""
     return name.replace("-", "_")
-
-
-def find_vmlinux(release: str) -> Path | None:
-    """The vmlinux of an installed debug package or of the module build tree, if there is one."""
-    if not _RELEASE.match(release) or release.startswith("."):
-        return None
-    places = (
-        f"/usr/lib/debug/boot/vmlinux-{release}",
-        f"/usr/lib/debug/lib/modules/{release}/vmlinux",
-        f"/usr/lib/debug/boot/vmlinux-{release}.debug",
-        f"/lib/modules/{release}/build/vmlinux",
-    )
-    return next((Path(p) for p in places if Path(p).is_file()), None)
 
 
 def open_image_file(path: Path) -> BinaryIO:
@@ -67,26 +54,32 @@ def open_image_file(path: Path) -> BinaryIO:
 
 
 class ModuleDirectory:
-    """The ``.ko`` files below a directory (or one file), by module name."""
+    """The ``.ko`` files below a directory (or one file), by module name.
+
+    The directory is read when the first module is asked for.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.truncated = False
         """Whether the search stopped at its bound."""
-        self._files: dict[str, list[Path]] = {}
-        if root.is_file():
-            self._add(root)
-            if not self._files:
-                raise InputError(
-                    f"{root} is not a .ko file", hint="give the directory with the .ko files"
-                )
-        elif root.is_dir():
-            for path in self._walk():
-                self._add(path)
-        else:
+        single = root.is_file()
+        if not single and not root.is_dir():
             raise InputError(
                 f"{root} is not a directory", hint="give the directory with the .ko files"
             )
+        if single and not _MODULE_FILE.match(root.name):
+            raise InputError(
+                f"{root} is not a .ko file", hint="give the directory with the .ko files"
+            )
+
+    @cached_property
+    def _files(self) -> dict[str, list[Path]]:
+        files: dict[str, list[Path]] = {}
+        for path in [self.root] if self.root.is_file() else self._walk():
+            if found := _MODULE_FILE.match(path.name):
+                files.setdefault(fold_module_name(found["name"]), []).append(path)
+        return files
 
     def _walk(self) -> Iterator[Path]:
         seen = 0
@@ -102,10 +95,6 @@ class ModuleDirectory:
             for name in files:
                 if ".ko" in name:
                     yield Path(folder) / name
-
-    def _add(self, path: Path) -> None:
-        if found := _MODULE_FILE.match(path.name):
-            self._files.setdefault(fold_module_name(found["name"]), []).append(path)
 
     def candidates(self, module: str) -> list[Path]:
         """Files of a module; separate debug files first, shallower ones before deeper ones."""

@@ -26,6 +26,7 @@ from kagent.symbols.objects import DebugObject, open_object
 if TYPE_CHECKING:
     import drgn
 
+    from kagent.symbols.locate import DebugFiles
     from kagent.symbols.symtab import ElfSymbol
 
 __all__ = ["NO_VMLINUX", "Symbolizer"]
@@ -66,14 +67,18 @@ class Symbolizer:
     def __init__(
         self,
         vmlinux: DebugObject | None,
-        modules: ModuleDirectory | None,
+        modules: Sequence[ModuleDirectory] = (),
         *,
         release: str | None = None,
         build_id: str | None = None,
         allow_mismatch: bool = False,
+        files: DebugFiles | None = None,
     ) -> None:
         self._vmlinux = vmlinux
-        self._directory = modules
+        self._directories = tuple(modules)
+        self._files = files
+        self.notes: tuple[str, ...] = ()
+        """Where debug info was found or missed without being told, in words."""
         self._release = release or (vmlinux.image.release if vmlinux else None)
         self._build_id = build_id
         self._allow_mismatch = allow_mismatch
@@ -89,22 +94,39 @@ class Symbolizer:
         release: str | None = None,
         build_id: str | None = None,
         allow_mismatch: bool = False,
+        files: DebugFiles | None = None,
     ) -> Symbolizer:
         """Open debug info; `release` is the crashed kernel's, as ``uname -r`` prints it, and
         `build_id` that of its vmlinux, where the log has it.
+
+        What is not given is sought among `files`: vmlinux, and modules that are not in `modules`.
 
         Raises `InputError` for paths that are not what they should be, `CorruptDataError` for
         damaged files, `MissingDataError` for a vmlinux without debug info, and `MismatchError`
         when vmlinux is of another release or build (unless `allow_mismatch`).
         """
+        notes: list[str] = []
+        places = [Path(modules)] if modules is not None else []
+        if files is not None:
+            places += files.module_directories(release)
+        found = vmlinux
+        if found is None and files is not None:
+            found = files.vmlinux(release, build_id)
+            if found or files.problem:
+                notes.append(f"debug info: {found or files.problem}")
         opened = None
-        if vmlinux is not None:
-            opened = open_object(Path(vmlinux))
+        if found is not None:
+            opened = open_object(Path(found))
             _require_kernel(opened)
-        directory = ModuleDirectory(Path(modules)) if modules is not None else None
         self = cls(
-            opened, directory, release=release, build_id=build_id, allow_mismatch=allow_mismatch
+            opened,
+            [ModuleDirectory(place) for place in places],
+            release=release,
+            build_id=build_id,
+            allow_mismatch=allow_mismatch,
+            files=files,
         )
+        self.notes = tuple(notes)
         if opened is not None and (reason := self._check(opened).reason) and not allow_mismatch:
             raise _refusal(reason)
         return self
@@ -130,6 +152,11 @@ class Symbolizer:
     def mismatches(self) -> tuple[str, ...]:
         """What is not of the crashed build, in words; grows as frames are looked up."""
         return tuple(check.reason for check in self._checks.values() if check.reason)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is any debug info to look things up in."""
+        return self._vmlinux is not None or bool(self._directories)
 
     @property
     def vmlinux_release(self) -> str | None:
@@ -286,21 +313,53 @@ class Symbolizer:
         return self._modules[name]
 
     def _find_module(self, module: str, build_id: str | None) -> DebugObject | str:
-        if self._directory is None:
-            return f"no {module}.ko given"
-        paths = self._directory.candidates(module)
-        if not paths:
-            return f"{module}.ko not found in {self._directory.root}"
-        opened: list[DebugObject] = []
+        """The fittest file: of those given, of those installed, of a server; or why there is none.
+
+        A later place is looked at only while the earlier ones have nothing that fits.
+        """
+        best: DebugObject | None = None
         problems: list[str] = []
+        for directory in self._directories:
+            best = self._fittest(best, directory.candidates(module), build_id, problems)
+            if best is not None and not any(self._unfitness(best, build_id)):
+                return best
+        try:
+            named = self._by_build_id(module, build_id, best)
+            best = self._fittest(best, named, build_id, problems)
+        except MissingDataError as error:
+            problems.append(str(error))
+        if best is not None:
+            return best
+        if problems:
+            return problems[0]
+        roots = " or ".join(str(directory.root) for directory in self._directories)
+        return f"{module}.ko not found in {roots}" if roots else f"no {module}.ko given"
+
+    def _fittest(
+        self,
+        best: DebugObject | None,
+        paths: Sequence[Path],
+        build_id: str | None,
+        problems: list[str],
+    ) -> DebugObject | None:
+        found = [best] if best is not None else []
         for path in paths[:_MAX_CANDIDATE_FILES]:
             try:
-                opened.append(open_object(path))
+                found.append(open_object(path))
             except KagentError as error:
                 problems.append(str(error))
-        if not opened:
-            return problems[0]
-        return min(opened, key=lambda used: self._unfitness(used, build_id))
+        return min(found, key=lambda used: self._unfitness(used, build_id), default=None)
+
+    def _by_build_id(
+        self, module: str, build_id: str | None, best: DebugObject | None
+    ) -> list[Path]:
+        """The debug file of a module whose build is printed, or known from a stripped file."""
+        if self._files is None:
+            return []
+        if build_id is None and best is not None and not any(self._unfitness(best, None)[:2]):
+            build_id = best.image.build_id
+        wanted = build_id or self._files.module_build_id(module, self._release)
+        return [self._files.by_build_id(wanted)] if wanted else []
 
     def _unfitness(self, used: DebugObject, build_id: str | None) -> tuple[bool, bool, bool]:
         image = used.image

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.debuginfod import debuginfod
 from support.kernel_elf import RELEASE, build_module, build_vmlinux
 
 from kagent.cli.main import main
@@ -210,14 +211,64 @@ def test_a_repository_without_the_tag_says_what_was_read(kagent, case, tmp_path)
     assert "the files as they are were used instead" in done.stderr
 
 
-def test_an_installed_debug_package_is_found(kagent, case, monkeypatch):
-    asked = []
-
-    def find(release: str) -> Path:
-        asked.append(release)
-        return case.root / "vmlinux"
-
-    monkeypatch.setattr("kagent.symbols.find_vmlinux", find)
+def test_an_installed_debug_package_is_found(kagent, case, monkeypatch, tmp_path):
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot" / f"vmlinux-{RELEASE}").symlink_to(case.root / "vmlinux")
+    monkeypatch.setenv("KAGENT_DEBUG_DIR", str(tmp_path))
     done = kagent(str(case.log))
-    assert asked == [RELEASE]
     assert "1 of 4 frames decoded" in done.stderr
+    installed = tmp_path / "lib" / "modules" / RELEASE
+    installed.parent.mkdir(parents=True)
+    installed.symlink_to(case.root / "modules")
+    assert "3 of 4 frames decoded" in kagent(str(case.log)).stderr
+
+
+def test_a_server_is_asked_where_the_environment_names_one(kagent, case, monkeypatch, tmp_path):
+    build_id = open_object(case.root / "vmlinux").image.build_id
+    assert build_id
+    monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / "cache"))
+    log = tmp_path / "log"
+    log.write_bytes(case.log.read_bytes().replace(b" #1\r\n", f" #1 {build_id}\r\n".encode(), 1))
+    with debuginfod({build_id: (case.root / "vmlinux").read_bytes()}) as server:
+        monkeypatch.setenv("DEBUGINFOD_URLS", server.url)
+        done = kagent(str(log))
+        assert "1 of 4 frames decoded" in done.stderr
+        assert f"kagent: fetching debug info from {server.url}" in done.stderr
+        assert "fetching" not in kagent(str(log)).stderr
+        none = kagent(str(case.log))
+    assert (none.returncode, none.stdout) == (3, b"")
+    assert "the log has no build-id of its kernel to ask a server for" in none.stderr
+
+
+def test_sources_that_were_built_elsewhere(kagent, case, tmp_path):
+    """DWARF names what the compiler was given: here a name relative to the build directory."""
+    sources = tmp_path / "elsewhere"
+    sources.mkdir()
+    (sources / "main.c").write_text((case.root / "init" / "main.c").read_text())
+    mapped = ("--source-map", f"init={sources}", "--color", "always")
+    done = kagent(str(case.log), *case.data, *mapped)
+    assert f"file://{sources}/main.c".encode() in done.stdout
+    wrong = kagent(str(case.log), *case.data, "--source-map", "nothing")
+    assert wrong.returncode == 2
+    assert "'nothing' is no source map" in wrong.stderr
+
+
+def test_source_of_a_report_without_a_trapping_instruction(kagent, case, tmp_path):
+    frame = re.search(r"RIP: 0010:(fan_apply\S+ \[fan_ctl\])", case.log.read_text("latin-1"))
+    assert frame
+    log = tmp_path / "log"
+    lines = (
+        "INFO: task fanctl:77 blocked for more than 120 seconds.",
+        f"      Not tainted {RELEASE} #1",
+        "task:fanctl state:D stack:0 pid:77 ppid:1 flags:0x0",
+        "Call Trace:",
+        " <TASK>",
+        f" ? {frame[1]}",
+        f" {frame[1]}",
+        " </TASK>",
+    )
+    log.write_text("".join(f"[    9.000000] {line}\n" for line in lines))
+    done = kagent(str(log), *case.data, "--source", "1")
+    rows = done.stdout.decode().splitlines()
+    (at,) = (i for i, row in enumerate(rows) if row.startswith("    | fan.c:"))
+    assert rows[at - 1].startswith("[    9.000000]  fan_apply+")

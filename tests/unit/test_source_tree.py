@@ -220,6 +220,20 @@ def test_module_sources_resolve_by_name(tmp_path: Path) -> None:
     assert tree.resolve("/build/fanctl.c") is None
 
 
+def test_a_tree_stands_for_the_directory_of_the_build(tmp_path: Path) -> None:
+    (tmp_path / "drv" / "core").mkdir(parents=True)
+    for name in ("core/a.c", "a.c"):
+        (tmp_path / "drv" / name).write_text("int x;\n")
+    tree = SourceTree.mapped(f"/build/pkg-1.0//drv/={tmp_path}/drv")
+    assert tree.resolve("/build/pkg-1.0/drv/core/a.c") == "core/a.c"
+    assert tree.resolve("/build/pkg-1.0/drv/x/../a.c") == "a.c"
+    for other in ("core/a.c", "/build/pkg-1.0/drv", "/build/pkg-1.0/drv/../a.c", "/build/b.c"):
+        assert tree.resolve(other) is None
+    for wrong in ("nothing", "=x", "/build=", f"/build={tmp_path}/none"):
+        with pytest.raises(InputError):
+            SourceTree.mapped(wrong)
+
+
 def test_maintainers_of_a_file(tree: SourceTree) -> None:
     found = tree.subsystem_of("fs/read_write.c")
     assert found is not None

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.kernel_elf import RELEASE, build_module, build_vmlinux
 
@@ -198,6 +198,7 @@ def test_taking_the_annotations_out_gives_the_log_back(
     noise = st.binary(max_size=40) | st.sampled_from([b" gone+0x1/0x2", b"\xff+0x1/0x2"])
     ends = st.sampled_from([b"\n", b"\r\n", b""])
     log = b"".join(data.draw(st.lists(known | noise | ends, max_size=12)))
+    assume(b" at" not in log)  # the reader below could not tell whose it is
     with Symbolizer.open(build / "vmlinux", build / "modules", allow_mismatch=True) as symbolizer:
         found = annotate(log, symbolizer, below=lambda _: ["| at x.c:1"])
     assert strip(found.apply(log)) == log

@@ -15,7 +15,7 @@ from support.kernel_elf import RELEASE, build_module, build_vmlinux, need, run
 
 from kagent.errors import InputError, MismatchError, MissingDataError
 from kagent.klog.model import Frame
-from kagent.symbols import NO_VMLINUX, Location, Symbolizer, find_vmlinux
+from kagent.symbols import NO_VMLINUX, Location, Symbolizer
 from kagent.symbols.dwarf import drgn_available
 from kagent.symbols.elf import ElfImage
 from kagent.symbols.files import ModuleDirectory, open_image_file
@@ -200,7 +200,7 @@ def test_a_vmlinux_of_another_build_is_refused(build: Path, kernel: ElfImage) ->
 def test_what_another_kernel_of_the_log_says_of_itself(
     release: str | None, build_id: str | None, words: str | None
 ) -> None:
-    opened = Symbolizer(None, None, release=RELEASE, build_id="a" * 40)
+    opened = Symbolizer(None, release=RELEASE, build_id="a" * 40)
     found = opened.foreign(release, build_id)
     assert found is None if words is None else words in (found or "")
 
@@ -392,11 +392,6 @@ def test_a_changed_file_is_opened_anew(tmp_path: Path) -> None:
     assert Symbolizer.open(path).vmlinux_release == RELEASE
     build_vmlinux(tmp_path, release="6.9.1-longer-name")
     assert Symbolizer.open(path).vmlinux_release == "6.9.1-longer-name"
-
-
-def test_find_vmlinux_refuses_names_that_are_no_release() -> None:
-    assert find_vmlinux("../../etc/passwd") is None
-    assert find_vmlinux("0.0.0-none") is None
 
 
 def test_a_module_directory_must_exist(tmp_path: Path) -> None:
