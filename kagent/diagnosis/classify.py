@@ -173,7 +173,7 @@ def _spinning(report: Report) -> str | None:
             primitive = waits_in(frame.symbol)
             if primitive is not None and (is_spin(primitive) or primitive.kind == "lock"):
                 return primitive.type
-            if not (is_helper(frame.symbol) or is_scaffold(frame.symbol)):
+            if not (is_helper(frame.symbol, module=frame.module) or is_scaffold(frame.symbol)):
                 break  # it got out of the primitives: it was not waiting there
     return None
 
@@ -197,7 +197,7 @@ def _area(report: Report, symbolized: Iterable[Symbolized]) -> str | None:
     for seen, (frame, point) in enumerate(points(_stack(report), symbols)):
         if seen >= _MAX_POINTS:
             break
-        if is_helper(point.function, point.file) or is_scaffold(point.function):
+        if is_helper(point.function, point.file, point.module) or is_scaffold(point.function):
             continue
         names = [point.file or "", base_name(point.function).lstrip("_"), frame.module or ""]
         areas = [area for name in names if name and (area := _by_prefix(name))]

@@ -6,9 +6,11 @@ give the pointer, debug info gives the line, and line plus layout give the membe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from kagent.diagnosis import x86
 from kagent.diagnosis.code import CFunction
 from kagent.diagnosis.helpers import bare_name, base_name, is_helper
 from kagent.diagnosis.machine import Machine, read_machine, read_pointer
@@ -17,6 +19,7 @@ from kagent.diagnosis.members import (
     Touch,
     argument_member,
     called_member,
+    copied_member,
     divisor_member,
     expand,
     touched_member,
@@ -47,6 +50,8 @@ __all__ = ["FaultResult", "decode_fault"]
 _DIVISIONS = ("div", "idiv")
 _DOUBLE_ADD = "list_add double add"
 """lib/list_debug.c: the entry that is added, the first argument, is in a list already."""
+_SLUB = re.compile(r"BUG \S{1,64} \(.{0,80}\): (?:Object already free|Invalid object pointer)")
+"""mm/slub.c, free_consistency_checks(): the stack is that of the bad kfree()."""
 _SANITIZERS = ("KASAN", "KFENCE", "KMSAN", "KCSAN", "UBSAN", "MEMORY_SAFETY_UBSAN")
 _ARGUMENTS = {  # integer argument registers of the C calling conventions
     "x86_64": ("rdi", "rsi", "rdx", "rcx", "r8", "r9"),
@@ -75,17 +80,18 @@ def decode_fault(
 
     None for reports that blame no kernel instruction: user faults, lockdep, hung tasks.
     """
-    place = _fault_frame(report)
+    symbols = by_frame(symbolized)
+    place = _fault_frame(report, symbols)
     if place is None:
         return None
-    symbols = by_frame(symbolized)
     frame, executed = place
     reader = Reader(source, types)
     machine = read_machine(report, executed=executed)
     chain = frame_points(frame, symbols)
     own = _own_frame(report, frame, symbols)
     hit, hit_evidence = _member(report, frame, chain, own, machine, reader, executed=executed)
-    if machine.access is None and machine.address is not None and hit is not None:
+    seen = machine.address is not None and not (report.access and report.access.kind == "free")
+    if machine.access is None and seen and hit is not None:
         machine.access = "write" if hit.written else "read"  # the shadow check does not tell
     known = symbols.get(frame)
     innermost = chain[0]
@@ -114,19 +120,20 @@ def decode_fault(
     return FaultResult(fault, tuple(facts), tuple(_findings(fault, hit, facts)))
 
 
-def _fault_frame(report: Report) -> tuple[Frame, bool] | None:
+def _fault_frame(report: Report, symbols: Symbols) -> tuple[Frame, bool] | None:
     """The frame to blame, and whether the fault was a jump to an address that is no code."""
     if not report.kernel_bug:
         return None
     call = report.trace("call")
     calls = reliable(call.frames) if call else []
-    if report.pc is not None and report.pc.offset is not None:
+    fetched = bool(report.access and report.access.kind == "exec")
+    if report.pc is not None and report.pc.offset is not None and not (fetched and calls):
         return report.pc, False
-    wild = report.pc is not None or bool(report.access and report.access.kind == "exec")
-    if wild and report.registers:
+    # On a refused fetch the PC is the address itself, even where a symbol of data stands there.
+    if (fetched or report.pc is not None) and report.registers:
         return (calls[0], True) if calls else None
-    if report.kind.startswith(_SANITIZERS):
-        found = own_point(calls, {})
+    if report.kind.startswith(_SANITIZERS) or _SLUB.match(report.header):
+        found = own_point(calls, symbols)
         return (found[0], False) if found else None
     return None
 
@@ -134,7 +141,7 @@ def _fault_frame(report: Report) -> tuple[Frame, bool] | None:
 def _own_frame(report: Report, frame: Frame, symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
     """The first owning frame when the PC's innermost function is a helper."""
     chain = frame_points(frame, symbols)
-    if not is_helper(chain[0].function, chain[0].file):
+    if not is_helper(chain[0].function, chain[0].file, chain[0].module):
         return None
     trace = report.trace("call")
     rest = [f for f in trace.frames if f != frame] if trace else []
@@ -167,6 +174,7 @@ def _member(
     if hit is None and plain and (own is None or own[0] is frame):
         line, registers = point.line or 0, report.registers
         hit = typed_member(reader, machine, variables, registers, line=line, module=frame.module)
+        hit = hit and replace(hit, written=_is_written(function, line, hit.member))
     facts = []
     if function is not None and point.line is not None:
         facts.append(reader.line_evidence(function, point.line))
@@ -180,6 +188,13 @@ def _member(
         content = f"{where}: {'; '.join(hit.facts)}"
         origin = f"{function.path if function else point.file}:{hit.line}"
     return hit, [*facts, evidence("struct-member", content, origin)]
+
+
+def _is_written(function: CFunction | None, line: int, member: str) -> bool:
+    """Whether the source line assigns to a member of that name."""
+    name = re.split(r"[.\[]", member)[-1]
+    accesses = function.accesses(line, line) if function else []
+    return any(access.written for access in accesses if access.steps[-1][1] == name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +226,16 @@ def _named_member(
         return _helper_argument(at, at.own, machine, reader)
     if machine.instruction is None and at.report.pc is not None:
         return None  # a BUG() or a watchdog: nothing was accessed
-    if machine.instruction and machine.instruction.mnemonic.startswith(_DIVISIONS):
+    if _divides(machine):
         return divisor_member(reader, at.function, at.line)
-    return touched_member(reader, at.function, at.line, _touch(at.report, machine, variables))
+    touch = _touch(at.report, machine, variables)
+    return touched_member(reader, at.function, at.line, touch) or copied_member(
+        reader, at.function, at.line, touch, machine.address
+    )
+
+
+def _divides(machine: Machine) -> bool:
+    return bool(machine.instruction and machine.instruction.mnemonic.startswith(_DIVISIONS))
 
 
 def _variables(report: Report, frame: Frame, reader: Reader) -> Sequence[Variable]:
@@ -247,12 +269,19 @@ def _helper_argument(
     at: _Place, own: tuple[Frame, SourcePoint], machine: Machine, reader: Reader
 ) -> MemberHit | None:
     """The member whose value or address the owning frame gave to the helper."""
+    if _divides(machine):
+        return divisor_member(reader, at.function, at.line)
     inner = _entered_through(at.report, at.frame, at.chain, *own)
     position = 0 if _DOUBLE_ADD in at.report.message else None
-    if machine.register and inner == base_name(at.frame.symbol):
-        registers = _ARGUMENTS.get(at.report.context.arch or "x86_64", ())
-        if machine.register in registers:
-            position = registers.index(machine.register)
+    carried = None
+    arch = at.report.context.arch or "x86_64"
+    registers = _ARGUMENTS.get(arch, ())
+    if machine.register in registers and inner == base_name(at.frame.symbol):
+        carried = registers.index(machine.register)
+        before = machine.instruction.before if machine.instruction else ()
+        offset = at.frame.offset
+        if offset == 0 or (arch == "x86_64" and x86.untouched(before, machine.register, offset)):
+            position = carried
     return argument_member(
         reader,
         at.function,
@@ -260,6 +289,7 @@ def _helper_argument(
         inner,
         address=machine.address,
         position=position,
+        carried=carried,
         kind=machine.access,
     )
 

@@ -28,7 +28,7 @@ def significant(
     symbols = by_frame(symbolized)
     found: dict[tuple[str, str | None], SourcePoint] = {}
     for point in _points(report, symbols):
-        if is_helper(point.function, point.file) or is_scaffold(point.function):
+        if is_helper(point.function, point.file, point.module) or is_scaffold(point.function):
             continue
         found.setdefault((base_name(point.function), point.module), point)
         if len(found) >= limit:

@@ -81,7 +81,9 @@ _FILES = re.compile(
     r"|kernel/(?:locking|kcsan)/|kernel/panic\.c|kernel/printk/|kernel/sched/(?:wait|completion)"
     r"|lib/(?:string|string_helpers|list_debug|refcount|usercopy|ubsan|dump_stack|vsprintf|bug"
     r"|kasprintf|debugobjects|strncpy_from_user|strnlen_user|rbtree|llist|stackdepot)\.c"
-    r"|arch/[a-z0-9_]{1,12}/lib/|include/|arch/[a-z0-9_]{1,12}/include/)"
+    r"|arch/[a-z0-9_]{1,12}/lib/|arch/[a-z0-9_]{1,12}/include/)"
+    # The kernel's own headers, not those of a driver that has a directory of that name.
+    r"|^include/|/include/(?:linux|asm|asm-generic|uapi|net|crypto|trace|vdso|drm|scsi|sound|rdma)/"
 )
 # How the kernel got where it is, not what went wrong there.
 _SCAFFOLD = re.compile(
@@ -105,11 +107,15 @@ def bare_name(symbol: str) -> str:
     return base_name(symbol).lstrip("_").removesuffix("_noprof")
 
 
-def is_helper(function: str, file: str | None = None) -> bool:
-    """Whether `function` only works on what its caller handed it (string, list, lock, slab ...)."""
-    if _HELPER.fullmatch(bare_name(function)):
+def is_helper(function: str, file: str | None = None, module: str | None = None) -> bool:
+    """Whether `function` only works on what its caller handed it (string, list, lock, slab ...).
+
+    A `module` has its own functions, however they are called: ``mutex_show()`` of a driver is no
+    lock primitive. What it inlined from the kernel's headers is known by its file.
+    """
+    if file and _FILES.search(file):
         return True
-    return bool(file and _FILES.search(file))
+    return module is None and bool(_HELPER.fullmatch(bare_name(function)))
 
 
 def is_scaffold(function: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kagent.diagnosis import disasm, x86
 from kagent.diagnosis.meaning import pointer_meaning, shadow_range
@@ -14,6 +14,8 @@ __all__ = ["Machine", "read_machine", "read_pointer"]
 
 _TRAP_INSTRUCTIONS = ("ud2", "ud1", "ud0", "int3", "brk", "ebreak", "c.ebreak", "trap", "break")
 _RETURNS = ("ret", "iret")
+_SMALL = 1 << 16
+"""Below it a register holds an index or offset, or NULL."""
 
 
 @dataclass(slots=True)
@@ -101,12 +103,13 @@ def _operand(machine: Machine, decoded: disasm.Decoded, report: Report, arch: st
     machine.access = machine.access or operand.access
     machine.address = machine.address if machine.address is not None else address
     machine.size = machine.size or operand.size
-    machine.displacement, machine.register = operand.disp, operand.base
+    machine.displacement, machine.register = operand.disp, _pointer_of(operand, registers)
     machine.effective = address
     machine.indexed = operand.index is not None
-    if operand.base and arch == "x86_64":
-        machine.register = x86.full_register(operand.base)
-    if shadow := shadow_range(address, arch) if address is not None else None:
+    if machine.register and arch == "x86_64":
+        machine.register = x86.full_register(machine.register)
+    wild = "general protection" in report.header and "KASAN" in report.header
+    if shadow := shadow_range(address, arch, kasan=wild) if address is not None else None:
         _through_shadow(machine, decoded, operand, registers, shadow)
     if machine.pointer is None and machine.register:
         machine.pointer = registers.get(machine.register)
@@ -115,6 +118,17 @@ def _operand(machine: Machine, decoded: disasm.Decoded, report: Report, arch: st
     if machine.register and machine.pointer is not None:
         text = f"{machine.register} = {machine.pointer:#018x}"
         machine.evidence.append(evidence("register", text, log_origin(report.span)))
+
+
+def _pointer_of(operand: disasm.Operand, registers: dict[str, int]) -> str | None:
+    """Which of base and index is the pointer: with a scale of 1 compilers use either as such."""
+    if operand.base is None or operand.index is None or operand.scale != 1:
+        return operand.base
+    base, index = registers.get(operand.base), registers.get(operand.index)
+    small = base is not None and base < _SMALL
+    if small and index is not None and (index >= _SMALL or (index == 0 and base != 0)):
+        return operand.index
+    return operand.base
 
 
 def _trace_back(machine: Machine, decoded: disasm.Decoded, registers: dict[str, int]) -> None:
@@ -166,6 +180,12 @@ def read_pointer(report: Report, machine: Machine) -> Pointer | None:
         return None
     arch = report.context.arch or "x86_64"
     meaning = pointer_meaning(machine.pointer, arch)
+    below = (1 << 64) - machine.pointer
+    if meaning and meaning.kind == "errptr" and (machine.address or 0) < below < _SMALL:
+        reached = machine.effective is not None and machine.effective < _SMALL
+        if reached:  # container_of() of NULL: the sum is what went wrong, not the register
+            text = f"NULL - {below:#x}: an entry computed from a NULL pointer to its member"
+            meaning = replace(meaning, kind="null", text=text)
     if meaning is None and machine.address is not None:
         meaning = pointer_meaning(machine.address, arch)
     overflow = "stack guard page" in report.header or (

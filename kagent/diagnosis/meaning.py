@@ -106,12 +106,20 @@ def _meaning64(value: int, arch: str | None) -> PointerMeaning | None:
     return None
 
 
-def shadow_range(address: int, arch: str | None = "x86_64") -> tuple[int, int] | None:
-    """The eight bytes whose KASAN shadow byte lies at `address`, for shadow that is not mapped."""
+def shadow_range(
+    address: int, arch: str | None = "x86_64", *, kasan: bool = False
+) -> tuple[int, int] | None:
+    """The eight bytes whose KASAN shadow byte lies at `address`, for shadow that is not mapped.
+
+    In general only shadow of the user half is taken for such. Where it is known that `kasan` was
+    compiled in and the processor refused `address` as not canonical, it is the shadow of anything
+    (mm/kasan/report.c, kasan_non_canonical_hook()).
+    """
     offset = _SHADOW_OFFSET.get(arch or "x86_64")
-    if offset is None or not offset <= address < offset + _SHADOW_SPAN:
+    span = 1 << 61 if kasan else _SHADOW_SPAN
+    if offset is None or not offset <= address < offset + span:
         return None
-    low = (address - offset) << 3
+    low = (address - offset) << 3 & (1 << 64) - 1
     return low, low + 7
 
 

@@ -6,6 +6,7 @@ debug info knows offsets. A member is named only where these meet.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,11 +16,16 @@ from kagent.diagnosis.reader import Reader, struct_name
 from kagent.resolution import AccessKind
 from kagent.symbols.model import Member
 
-__all__ = ["MemberHit", "Touch", "argument_member", "called_member", "divisor_member",
-           "expand", "touched_member"]  # fmt: skip
+__all__ = ["MemberHit", "Touch", "argument_member", "called_member", "copied_member",
+           "divisor_member", "expand", "touched_member"]  # fmt: skip
 
 _PAGE = 4096
 _BODY_LINES = 8  # compilers move loads by a few statements, not across a whole function
+_CALL_DEPTH = 3  # functions inlined into each other that gcc takes an access out of
+_COPIES = re.compile(r"(?:__)?(?:mem(?:cpy|move|set)|str[ls]?n?cpy)")
+"""What compilers turn into instructions of the caller. The first argument is written."""
+_DIVIDES = re.compile(r"do_div|\w{0,16}div(?:_\w{1,32}|64\w{0,16})?|DIV_\w{1,40}|mod_\w{1,16}"
+                      r"|round(?:up|down)(?:_\w{1,16})?|mult_frac")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +99,32 @@ def _touched(reader: Reader, function: CFunction, line: int, touch: Touch) -> Me
     on_line = [*function.accesses(line, line), *function.loop_members(line, line)]
     if hit := _best(_score(reader, function, on_line, touch, "named on the faulting line")):
         return hit
-    for call in function.calls(line, line):
-        callee = reader.function_named(call.name, function.path, function.module)
-        if callee is None or is_helper(callee.name, callee.path):
-            continue
-        reason = f"read in {callee.name}(), which the line calls"
-        hit = _best(_score(reader, callee, callee.accesses(), touch, reason))
-        if hit:
-            words = expand(hit.expression, hit.root, callee, call) if hit.expression else None
-            return replace(hit, expression=words)
+    if hit := _in_callees(reader, function, function.calls(line, line), touch, _CALL_DEPTH):
+        return hit
     before = function.accesses(max(function.start, line - _BODY_LINES), line - 1)
     scored = _score(reader, function, before, touch, "named shortly before the faulting line")
     return _best([hit for hit in scored if len(hit.facts) >= 3]) or _followed(
         reader, function, line, touch
     )
+
+
+def _in_callees(
+    reader: Reader, function: CFunction, calls: Iterable[Call], touch: Touch, depth: int
+) -> MemberHit | None:
+    """What a called function reads: compilers move loads to where the pointer comes from."""
+    for call in calls:
+        callee = reader.function_named(call.name, function.path, function.module)
+        if callee is None or is_helper(callee.name, callee.path, callee.module):
+            continue
+        reason = f"read in {callee.name}(), which the line calls"
+        hit = _best(_score(reader, callee, callee.accesses(), touch, reason))
+        if hit is None and depth > 1:
+            hit = _in_callees(reader, callee, callee.calls(), touch, depth - 1)
+        if hit:
+            words = expand(hit.expression, hit.root, callee, call) if hit.expression else None
+            root = hit.root if words == hit.expression else re.split(r"->|\.|\[", words or "")[0]
+            return replace(hit, expression=words, root=root)
+    return None
 
 
 def _followed(reader: Reader, function: CFunction, line: int, touch: Touch) -> MemberHit | None:
@@ -138,12 +156,30 @@ def called_member(reader: Reader, function: CFunction, line: int) -> MemberHit |
 
 def divisor_member(reader: Reader, function: CFunction, line: int) -> MemberHit | None:
     """What `line` divides by, if that is a member."""
+    divisors = function.divisors(line) or [
+        call.members[-1]
+        for call in function.calls(line, line)
+        if call.members and call.members[-1] and _DIVIDES.fullmatch(call.name)
+    ]
     hits = [
         hit
-        for access in function.divisors(line)
+        for access in divisors
         if (hit := _hit(resolve(reader, function, access), "the divisor on that line"))
     ]
     return _one_of(hits)
+
+
+def copied_member(
+    reader: Reader, function: CFunction, line: int, touch: Touch, address: int | None
+) -> MemberHit | None:
+    """The member that `line` gave to a copying function that was compiled into it."""
+    copies = [call for call in function.calls(line, line) if _COPIES.fullmatch(call.name)]
+    if touch.access not in ("read", "write") or len(copies) != 1:
+        return None
+    position = 0 if touch.access == "write" else 1
+    return argument_member(
+        reader, function, line, copies[0].name, address=address, position=position
+    )
 
 
 def argument_member(
@@ -154,20 +190,33 @@ def argument_member(
     *,
     address: int | None = None,
     position: int | None = None,
+    carried: int | None = None,
     kind: AccessKind | None = None,
 ) -> MemberHit | None:
     """The member that `line` handed to the helper `callee`, in which the fault happened.
 
-    `position` is the argument whose register was dereferenced, where that is known.
-    For ``&p->member`` with `p` NULL the fault `address` must lie inside the member.
+    `position` is the argument whose register was dereferenced, where that is known, and `carried`
+    the one that this register carries into a function. For ``&p->member`` with `p` NULL the fault
+    `address` must lie inside the member, unless the bad pointer was read from there.
     """
     hits: list[MemberHit] = []
-    for call in _calls_to(function, line, callee):
+    calls = _named_calls(function, line, callee)
+    tail = None if calls else _tail_call(reader, function, line, callee)
+    if tail is not None:
+        inner, call, last = tail
+        hit = argument_member(reader, inner, last, callee, address=address, position=position,
+                              carried=carried, kind=kind)  # fmt: skip
+        if hit is None or hit.expression is None:
+            return hit
+        return replace(hit, expression=expand(hit.expression, hit.root, inner, call))
+    for call in calls or _helper_calls(function, line) or function.calls(line, line)[:1]:
         for at, access in enumerate(call.members):
-            if access is None or (position is not None and at != position):
+            known = position is not None and position < len(call.arguments)
+            if access is None or (known and at != position):
                 continue
             embedded = call.arguments[at].lstrip("( ").startswith("&") and access.whole
-            hit = _argument(resolve(reader, function, access), embedded, address)
+            resolved = resolve(reader, function, access)
+            hit = _argument(resolved, embedded, address, itself=at == carried)
             if hit and kind in ("read", "write"):
                 fits = access.written == (kind == "write")
                 hit = replace(hit, weight=hit.weight + fits)
@@ -191,28 +240,62 @@ def expand(expression: str, root: str, function: CFunction, call: Call | None) -
     return f"{given}{rest}" if simple else f"({given}){rest}"
 
 
-def _calls_to(function: CFunction, line: int, callee: str) -> list[Call]:
-    """Calls on the line that can have led into `callee`: of that name, else of other helpers."""
+def _named_calls(function: CFunction, line: int, callee: str) -> list[Call]:
+    """Calls on the line that lead into `callee` by their name."""
     calls = function.calls(line, line)
     wanted = bare_name(callee)
     same = [call for call in calls if bare_name(call.name) == wanted]
     related = [c for c in calls if wanted.startswith(bare_name(c.name).removesuffix("_tail"))]
-    return same or related or [call for call in calls if is_helper(call.name)] or calls[:1]
+    return same or related
 
 
-def _argument(resolved: Resolved | None, embedded: bool, address: int | None) -> MemberHit | None:
+def _helper_calls(function: CFunction, line: int) -> list[Call]:
+    return [call for call in function.calls(line, line) if is_helper(call.name)]
+
+
+def _tail_call(
+    reader: Reader, function: CFunction, line: int, callee: str
+) -> tuple[CFunction, Call, int] | None:
+    """The function that `line` calls and that ends in a jump to `callee`: it left no frame.
+
+    With its call, and the line of the jump.
+    """
+    called = [
+        (inner, call)
+        for call in function.calls(line, line)
+        if (inner := reader.function_named(call.name, function.path, function.module))
+    ]
+    for inner, call in called:
+        for last in reversed(inner.calls()):
+            if _named_calls(inner, last.line, callee):
+                return inner, call, last.line
+    if _helper_calls(function, line):
+        return None
+    for inner, call in called:
+        for last in reversed(inner.calls()):
+            if is_helper(last.name):
+                return inner, call, last.line
+    return None
+
+
+def _argument(
+    resolved: Resolved | None, embedded: bool, address: int | None, *, itself: bool
+) -> MemberHit | None:
     if resolved is None:
         return None
-    if not embedded:
+    member = resolved.member
+    if not embedded and not (member and "[" in member.type_name):
         return _hit(resolved, "its value was handed to the helper", weight=1)
     hit = _hit(resolved, "its address was handed to the helper", weight=1)
-    member = resolved.member
     if hit is None or member is None or address is None or address >= _PAGE:
         return hit
     if member.offset <= address < member.offset + max(member.size, 1):
         fact = f"fault address {address:#x} lies in it"
         return replace(hit, facts=(*hit.facts, fact), weight=hit.weight + 2)
-    return None
+    if itself:
+        return None
+    fact = f"fault address {address:#x} lies outside: a bad pointer was read from it"
+    return replace(hit, facts=(*hit.facts, fact), weight=hit.weight - 1)
 
 
 def _score(
@@ -269,7 +352,7 @@ def _match(resolved: Resolved, touch: Touch, where: str) -> MemberHit | None:
     facts, weight = list(hit.facts), 0
     if touch.size is not None and touch.size > member.size > 0:
         return None
-    if touch.indexed and touch.size == member.size:
+    if touch.indexed and touch.size == member.size and not resolved.rows:
         return None  # base + index reaches into an array, not at a scalar
     start = resolved.exact if resolved.exact is not None else member.offset
     if resolved.rows and touch.displacement in resolved.rows:

@@ -63,7 +63,8 @@ def points(frames: Sequence[Frame], symbols: Symbols) -> Iterator[tuple[Frame, S
 def own_point(frames: Sequence[Frame], symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
     """The first function of a stack that is no helper and no scaffold."""
     for frame, point in points(reliable(frames), symbols):
-        if not is_helper(point.function, point.file) and not is_scaffold(point.function):
+        helper = is_helper(point.function, point.file, point.module)
+        if not helper and not is_scaffold(point.function):
             return frame, point
     return None
 

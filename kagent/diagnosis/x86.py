@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Origin", "Step", "full_register", "origin", "provenance", "shadow_source"]
+__all__ = ["Origin", "Step", "full_register", "origin", "provenance", "shadow_source",
+           "untouched"]  # fmt: skip
 
 _KASAN_SCALE = 3
 _REG, _IMM, _MEM = 1, 2, 3  # capstone's X86_OP_*
@@ -142,6 +143,18 @@ def shadow_source(insns: Sequence[Any], register: str) -> str | None:
         return None
     source = full_register(insns[copy].reg_name(insns[copy].operands[1].reg))
     return source if _last_write(insns[copy + 1 :], source) is None else None
+
+
+def untouched(insns: Sequence[Any], register: str, offset: int | None) -> bool:
+    """Whether `register` still holds what it did `offset` bytes before the end of `insns`.
+
+    False where that many bytes are not at hand.
+    """
+    if offset is None or not insns:
+        return False
+    start = insns[-1].address + insns[-1].size - offset
+    since = [insn for insn in insns if insn.address >= start]
+    return sum(insn.size for insn in since) == offset and _last_write(since, register) is None
 
 
 def _alias(insns: Sequence[Any], at: int, register: str) -> str | None:

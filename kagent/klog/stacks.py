@@ -20,11 +20,15 @@ _HISTORY: tuple[tuple[TraceRole, re.Pattern[str]], ...] = (
     ("free", re.compile(r"\s{0,2}rcu_freeing" + _BY_TASK)),
     (
         "alloc",
-        re.compile(r"INFO: Allocated in .{1,200}?(?: cpu=(?P<cpu>\d{1,5}))? pid=(?P<pid>\d{1,10})"),
+        re.compile(
+            r"(?:INFO: )?Allocated in .{1,200}?(?: cpu=(?P<cpu>\d{1,5}))? pid=(?P<pid>\d{1,10})"
+        ),
     ),
     (
         "free",
-        re.compile(r"INFO: Freed in .{1,200}?(?: cpu=(?P<cpu>\d{1,5}))? pid=(?P<pid>\d{1,10})"),
+        re.compile(
+            r"(?:INFO: )?Freed in .{1,200}?(?: cpu=(?P<cpu>\d{1,5}))? pid=(?P<pid>\d{1,10})"
+        ),
     ),
     (
         "alloc",

@@ -256,7 +256,7 @@ def _other(link: ChainLink) -> str:
 
 
 def _is_common(frame: Frame) -> bool:
-    return is_helper(frame.symbol) or is_scaffold(frame.symbol)
+    return is_helper(frame.symbol, module=frame.module) or is_scaffold(frame.symbol)
 
 
 def _reason(facts: LockdepFacts, who: str, cycle: Sequence[CycleMember]) -> str:

@@ -81,7 +81,7 @@ class _Task:
         holds, waits = self._printed(waits)
         holds += self._inferred_holds()
         own = own_point(self.frames, self.symbols)
-        telling = [f for f in self.frames if not (is_scaffold(f.symbol) or is_helper(f.symbol))]
+        telling = [f for f in self.frames if not _is_common(f)]
         if waits or holds or task.running:
             for frame in telling[:_MAX_FRAME_FACTS]:
                 self._cite(frame_evidence(frame, self.symbols))
@@ -111,7 +111,7 @@ class _Task:
         for frame in self.frames:
             for point in frame_points(frame, self.symbols):
                 function = None
-                if point.line and not is_helper(point.function, point.file):
+                if point.line and not is_helper(point.function, point.file, point.module):
                     function = self.reader.function_at(point)
                 yield _Link(frame, point, function, callee)
                 callee = base_name(point.function)
@@ -126,7 +126,7 @@ class _Task:
                 found = _WAIT_QUEUE  # wait_event() leaves no frame of its own
             if primitive is not None:
                 found = primitive
-            elif not (is_helper(name, link.point.file) or is_scaffold(name)):
+            elif not (is_helper(name, link.point.file, link.point.module) or is_scaffold(name)):
                 return (found, at) if found else None
         return (found, len(self.links)) if found else None
 
@@ -320,7 +320,7 @@ class _Task:
             outer = link.function
             root = _root(text)
             if outer is None or link.point.line is None:
-                if is_helper(link.point.function, link.point.file):
+                if is_helper(link.point.function, link.point.file, link.point.module):
                     continue
                 break
             call = _call_to(outer, link.point.line, inner.name)
@@ -401,3 +401,7 @@ def _root(expression: str) -> str:
 def _describe(ref: LockRef) -> str:
     address = f"{ref.address:#x} " if ref.address else ""
     return f"{address}({ref.name})" + (f" taken at {ref.at}" if ref.at else "")
+
+
+def _is_common(frame: Frame) -> bool:
+    return is_scaffold(frame.symbol) or is_helper(frame.symbol, module=frame.module)
