@@ -43,6 +43,12 @@ _CONTAINER = re.compile(
     r"|\b(\w{1,80})\s*=\s*(?:from_timer|timer_container_of)\s*"
     r"\(\s*\w{1,80}\s*,[^;]{1,120}?,\s*([\w.]{1,80})\s*\)"
 )
+_DEREFERENCES = (
+    "parenthesized_expression",
+    "subscript_expression",
+    "update_expression",
+    "pointer_expression",
+)
 _TERM_PARENTS = ("binary_expression", "parenthesized_expression", "cast_expression")
 _STRUCT = re.compile(r"\b(struct|union)\s+(\w+)")
 
@@ -61,10 +67,14 @@ class MemberAccess:
     line: int = 0
     address_of: bool = False
     written: bool = False
+    filled: bool = False
+    """True for what a copying function is given to write to: the member, or what it points to."""
     loop: bool = False
     """True for what a ``list_for_each_entry()`` macro reads to find its next entry."""
     pointee: bool = False
     """True where the member's value is dereferenced in turn: ``*p->q`` or ``p->q[i]``."""
+    stored: bool = False
+    """True where that pointee is assigned to."""
     whole: bool = True
     """False where an argument only computes with it: ``p->buf + 8``."""
 
@@ -180,6 +190,7 @@ class CFunction:
 
     def _call(self, node: Node, start: int, end: int) -> Call | None:
         callee = unwrap(node.child_by_field_name("function"))
+        callee = _strip_subscripts(callee) if callee is not None else None
         arguments = node.child_by_field_name("arguments")
         if callee is None or arguments is None:
             return None
@@ -242,7 +253,9 @@ class CFunction:
             and parent.type == "pointer_expression"
             and node_text(parent).startswith("&"),
             written=_is_written(node, parent),
+            filled=_is_filled(node, parent),
             pointee=pointee,
+            stored=pointee and _is_stored_through(node),
         )
 
 
@@ -343,6 +356,10 @@ def _parent(node: Any) -> tuple[Any, bool]:
     """The nearest parent that is no parenthesis, and whether it dereferences the value."""
     parent = node.parent
     pointee = False
+    if parent is not None and parent.type == "update_expression":  # *p->tail++
+        outer = parent.parent
+        pointed = outer is not None and outer.type == "pointer_expression"
+        return parent, pointed and node_text(outer).startswith("*")
     while parent is not None and parent.type in (
         "parenthesized_expression",
         "subscript_expression",
@@ -367,17 +384,30 @@ def _constant_index(node: Any) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
+def _is_filled(node: Any, parent: Any) -> bool:
+    if parent is None or parent.type != "argument_list" or parent.parent is None:
+        return False
+    callee = parent.parent.child_by_field_name("function")
+    first = next(iter(parent.named_children), None)
+    copies = callee is not None and _WRITES_FIRST.fullmatch(node_text(callee))
+    if first is None or not copies:
+        return False
+    return bool(first.start_byte <= node.start_byte and node.end_byte <= first.end_byte)
+
+
+def _is_stored_through(node: Any) -> bool:
+    """``*p->tail++ = c``, ``p->buf[i] = c``: what the member points to is assigned."""
+    top = node
+    while top.parent is not None and top.parent.type in _DEREFERENCES:
+        top = top.parent
+    return top is not node and _is_written(top, top.parent)
+
+
 def _is_written(node: Any, parent: Any) -> bool:
     if parent is None:
         return False
     if parent.type == "update_expression":
         return True
-    if parent.type == "argument_list" and parent.parent is not None:
-        callee = parent.parent.child_by_field_name("function")
-        first = next(iter(parent.named_children), None)
-        copies = callee is not None and _WRITES_FIRST.fullmatch(node_text(callee))
-        return bool(copies and first is not None and first.start_byte <= node.start_byte
-                    and node.end_byte <= first.end_byte)  # fmt: skip
     if parent.type != "assignment_expression":
         return False
     left = parent.child_by_field_name("left")

@@ -132,10 +132,10 @@ def engine(arch: str) -> Any:
     return md
 
 
-def decode(code: str | None, arch: str | None) -> Decoded | None:
-    """The instruction at the marked byte of a ``Code:`` line."""
-    parsed = parse_code(code, arch) if code and arch else None
-    if parsed is None:
+def decode(code: str | Code | None, arch: str | None) -> Decoded | None:
+    """The instruction at the marked byte of a ``Code:`` line, or at the trap of `Code`."""
+    parsed = parse_code(code, arch) if isinstance(code, str) and arch else code
+    if not isinstance(parsed, Code) or parsed.arch not in _ARCHES:
         return None
     md = engine(parsed.arch)
     insn = next(md.disasm(parsed.data[parsed.trap :], parsed.trap, 1), None)

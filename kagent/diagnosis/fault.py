@@ -24,6 +24,7 @@ from kagent.diagnosis.members import (
     expand,
     touched_member,
 )
+from kagent.diagnosis.memory import slub_finding
 from kagent.diagnosis.reader import LineSource, Reader, TypeSource
 from kagent.diagnosis.stack import (
     Symbols,
@@ -50,8 +51,6 @@ __all__ = ["FaultResult", "decode_fault"]
 _DIVISIONS = ("div", "idiv")
 _DOUBLE_ADD = "list_add double add"
 """lib/list_debug.c: the entry that is added, the first argument, is in a list already."""
-_SLUB = re.compile(r"BUG \S{1,64} \(.{0,80}\): (?:Object already free|Invalid object pointer)")
-"""mm/slub.c, free_consistency_checks(): the stack is that of the bad kfree()."""
 _SANITIZERS = ("KASAN", "KFENCE", "KMSAN", "KCSAN", "UBSAN", "MEMORY_SAFETY_UBSAN")
 _ARGUMENTS = {  # integer argument registers of the C calling conventions
     "x86_64": ("rdi", "rsi", "rdx", "rcx", "r8", "r9"),
@@ -86,7 +85,8 @@ def decode_fault(
         return None
     frame, executed = place
     reader = Reader(source, types)
-    machine = read_machine(report, executed=executed)
+    built = types.code_at(frame) if types and report.code is None and frame.exact else None
+    machine = read_machine(report, executed=executed, built=built)
     chain = frame_points(frame, symbols)
     own = _own_frame(report, frame, symbols)
     hit, hit_evidence = _member(report, frame, chain, own, machine, reader, executed=executed)
@@ -132,7 +132,7 @@ def _fault_frame(report: Report, symbols: Symbols) -> tuple[Frame, bool] | None:
     # On a refused fetch the PC is the address itself, even where a symbol of data stands there.
     if (fetched or report.pc is not None) and report.registers:
         return (calls[0], True) if calls else None
-    if report.kind.startswith(_SANITIZERS) or _SLUB.match(report.header):
+    if report.kind.startswith(_SANITIZERS) or slub_finding(report) == "bad free":
         found = own_point(calls, symbols)
         return (found[0], False) if found else None
     return None

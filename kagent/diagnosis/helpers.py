@@ -37,7 +37,7 @@ _FAMILIES: dict[str, str] = {
         r"k[vz]?free\w{0,24}|vfree|kv?[mzc]alloc\w{0,32}|kmem_cache_(?:alloc|free)\w{0,24}"
         r"|kv?realloc\w{0,16}|k[mv]{0,2}alloc_\w{1,32}|vz?m?alloc|do_slab_free|do_kmalloc\w{0,16}"
         r"|slab_(?:alloc|free|post|pre|err|fix|pad|bug|object)\w{0,32}|cache_(?:alloc|free)\w{0,16}"
-        r"|[gs]et_freepointer|object_err|print_trailer|check_slab|check_bytes_and_report"
+        r"|kmem_cache_destroy|mempool_\w{1,24}|[gs]et_freepointer|object_err|print_trailer|check_slab|check_bytes_and_report"
         r"|free_to_p\w{1,16}|(?:free|alloc)_debug_processing|allocate_slab|new_slab"
         r"|alloc_pages\w{0,24}|(?:get_)?free_pages?\w{0,16}|get_page_from_freelist|stack_depot_\w{1,32}"
     ),
@@ -58,9 +58,18 @@ _FAMILIES: dict[str, str] = {
         r"|(?:start_)?flush_(?:delayed_)?work|flush_workqueue|(?:drain|destroy)_workqueue"
         r"|cancel_(?:delayed_)?work\w{0,16}|cancel_sync|work_busy|synchronize_(?:s?rcu|sched|irq|net)\w{0,16}"
         r"|rcu_barrier|wait_rcu_gp\w{0,16}|kthread_(?:stop|park|flush_work)"
-        r"|(?:try_to_)?(?:del_timer|timer_delete|timer_shutdown)_sync\w{0,8}|hrtimer_cancel\w{0,16}"
+        r"|(?:try_to_)?(?:del_timer|timer_delete|timer_shutdown)\w{0,12}|hrtimer_\w{1,32}"
+        r"|(?:mod|add|init|debug)_timer\w{0,24}|timer_is_static_object|timer_(?:reduce|setup)\w{0,8}"
+        r"|queue_(?:delayed_|rcu_)?work\w{0,8}|mod_delayed_work\w{0,8}|insert_work|call_s?rcu\w{0,16}"
+        r"|tasklet_\w{1,24}|lookup_object_or_alloc"
         r"|del_timer_wait_running|bit_wait\w{0,16}|(?:out_of_line_)?wait_on_bit\w{0,16}"
         r"|folio_wait_bit\w{0,16}|(?:folio|page)_lock|lock_page|prepare_to_wait\w{0,16}|cpu_relax|rep_nop"
+    ),
+    "parsing": r"(?:_?kstrto|simple_strto|memparse|get_option|match_|parse_integer)\w{0,24}",
+    "containers": (
+        r"x(?:a|as)_\w{1,24}|idr_\w{1,24}|ida_\w{1,24}|radix_tree_\w{1,32}|mas_\w{1,24}|mtree_\w{1,24}"
+        r"|rhashtable_\w{1,32}|rht_\w{1,24}|kfifo_\w{1,24}|sg_\w{1,24}|find_(?:first|next|last)\w{0,24}"
+        r"|bitmap_\w{1,24}|klist_\w{1,24}|kobject_(?:get|put|add|del|init)\w{0,16}|llist_\w{1,24}"
     ),
     "device registers": (
         r"(?:raw_)?(?:read|write)[bwlq](?:_relaxed)?|io(?:read|write)\d{1,2}\w{0,4}"
@@ -79,8 +88,11 @@ _FILES = re.compile(
     r"(?:^|/)(?:"
     r"mm/(?:kasan|kmsan|kfence)/|mm/(?:slub|slab|slab_common|usercopy|mempool|kmemleak|util)\.c"
     r"|kernel/(?:locking|kcsan)/|kernel/panic\.c|kernel/printk/|kernel/sched/(?:wait|completion)"
+    r"|kernel/time/(?:timer|hrtimer|timer_migration)\.c|kernel/softirq\.c"
     r"|lib/(?:string|string_helpers|list_debug|refcount|usercopy|ubsan|dump_stack|vsprintf|bug"
-    r"|kasprintf|debugobjects|strncpy_from_user|strnlen_user|rbtree|llist|stackdepot)\.c"
+    r"|kasprintf|debugobjects|strncpy_from_user|strnlen_user|rbtree|llist|stackdepot|xarray|idr"
+    r"|radix-tree|maple_tree|rhashtable|kstrtox|ctype|hexdump|cmdline|parser|find_bit|bitmap|klist"
+    r"|kobject|kfifo|scatterlist|sort|bsearch|checksum|crc\w{1,12}|iov_iter)\.c"
     r"|arch/[a-z0-9_]{1,12}/lib/|arch/[a-z0-9_]{1,12}/include/)"
     # The kernel's own headers, not those of a driver that has a directory of that name.
     r"|^include/|/include/(?:linux|asm|asm-generic|uapi|net|crypto|trace|vdso|drm|scsi|sound|rdma)/"

@@ -39,8 +39,14 @@ class Machine:
     evidence: list[Evidence] = field(default_factory=list)
 
 
-def read_machine(report: Report, *, executed: bool) -> Machine:
-    """Decode the trap of a report; `executed` says that the PC itself was the bad address."""
+def read_machine(
+    report: Report, *, executed: bool, built: tuple[bytes, int] | None = None
+) -> Machine:
+    """Decode the trap of a report; `executed` says that the PC itself was the bad address.
+
+    `built` is the code of the debug file around the PC, with the PC's offset in it, for reports
+    whose ``Code:`` line holds nothing.
+    """
     printed = report.access
     machine = Machine()
     if printed:
@@ -53,12 +59,17 @@ def read_machine(report: Report, *, executed: bool) -> Machine:
             machine.address = report.pc.address
         return machine
     arch = report.context.arch or "x86_64"
-    decoded = disasm.decode(report.code, arch) if report.pc is not None else None
+    code = report.code or (disasm.Code(*built, arch) if built else None)
+    decoded = disasm.decode(code, arch) if report.pc is not None else None
     if decoded is None or decoded.mnemonic.startswith(_TRAP_INSTRUCTIONS):
         return machine
     machine.instruction = decoded
     machine.evidence.append(
-        evidence("code", f"instruction at the PC: {decoded.text}", log_origin(report.span))
+        evidence(
+            "code",
+            f"instruction at the PC: {decoded.text}",
+            log_origin(report.span) if report.code else "the debug file: the log has no code bytes",
+        )
     )
     if not _is_memory_fault(report):
         return machine

@@ -218,7 +218,7 @@ def argument_member(
             resolved = resolve(reader, function, access)
             hit = _argument(resolved, embedded, address, itself=at == carried)
             if hit and kind in ("read", "write"):
-                fits = access.written == (kind == "write")
+                fits = (access.written or access.filled) == (kind == "write")
                 hit = replace(hit, weight=hit.weight + fits)
             if hit:
                 hits.append(hit)
@@ -348,7 +348,7 @@ def _match(resolved: Resolved, touch: Touch, where: str) -> MemberHit | None:
         return None
     if resolved.access.pointee and touch.loaded_at == member.offset and "[" not in member.type_name:
         fact = f"the bad pointer was loaded from offset {member.offset:#x}"
-        return replace(hit, facts=(*hit.facts, fact), weight=3, written=False)
+        return replace(hit, facts=(*hit.facts, fact), weight=3, written=resolved.access.stored)
     facts, weight = list(hit.facts), 0
     if touch.size is not None and touch.size > member.size > 0:
         return None
@@ -382,7 +382,7 @@ def _match(resolved: Resolved, touch: Touch, where: str) -> MemberHit | None:
         facts.append(f"{resolved.access.root} held {touch.pointer:#x}")
         weight += 3
     if touch.access in ("read", "write"):
-        weight += 1 if resolved.access.written == (touch.access == "write") else -1
+        weight += 1 if hit.written == (touch.access == "write") else -1
     return replace(hit, facts=tuple(facts), weight=weight - 2 * resolved.access.address_of)
 
 
@@ -415,7 +415,8 @@ def _hit(resolved: Resolved | None, fact: str, weight: int = 0) -> MemberHit | N
         facts=(fact,),
         weight=weight,
         root=resolved.access.root,
-        written=resolved.access.written,
+        written=resolved.access.written
+        or (resolved.access.filled and not (member and member.type_name.endswith("*"))),
     )
 
 

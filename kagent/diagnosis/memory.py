@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from kagent.diagnosis.stack import Symbols, by_frame, frame_evidence, log_origin, own_point
 from kagent.klog.model import Report, Trace
 from kagent.resolution import Evidence, Finding, MemoryEvent, MemoryFacts, evidence
 from kagent.symbols.model import Symbolized
 
-__all__ = ["MemoryResult", "memory_facts"]
+__all__ = ["MemoryResult", "memory_facts", "slub_finding"]
+
+_SLUB = re.compile(r"BUG \S{1,64} \(.{0,80}\): (Object already free|Invalid object pointer)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,27 @@ def memory_facts(report: Report, symbolized: Iterable[Symbolized] = ()) -> Memor
         size=memory.size if memory else None,
         offset=memory.offset if memory else None,
         access=_access(report, symbols, ledger),
-        alloc=_event(alloc, symbols, ledger),
-        free=_event(freed, symbols, ledger),
+        alloc=_event(report, alloc, symbols, ledger),
+        free=_event(report, freed, symbols, ledger),
     )
     return MemoryResult(facts, tuple(ledger), tuple(_findings(report, facts, ledger)))
 
 
+def slub_finding(report: Report) -> Literal["bad free", "damage", None]:
+    """What slub's own checks found: a bad ``kfree()`` at once, or damage done some time before.
+
+    mm/slub.c: free_consistency_checks() reports on the stack of the one who frees; poison and
+    red zones are looked at by whoever allocates or frees next.
+    """
+    found = _SLUB.match(report.header)
+    if found is None:
+        return None
+    return "bad free" if found[1] else "damage"
+
+
 def _access(report: Report, symbols: Symbols, ledger: list[Evidence]) -> MemoryEvent | None:
+    if slub_finding(report) == "damage":
+        return None
     trace = report.trace("call")
     found = own_point(report.call_frames, symbols) if trace or report.pc else None
     if found is None:
@@ -57,7 +75,9 @@ def _access(report: Report, symbols: Symbols, ledger: list[Evidence]) -> MemoryE
     return MemoryEvent(**point.model_dump(), task=task, pid=pid)
 
 
-def _event(trace: Trace | None, symbols: Symbols, ledger: list[Evidence]) -> MemoryEvent | None:
+def _event(
+    report: Report, trace: Trace | None, symbols: Symbols, ledger: list[Evidence]
+) -> MemoryEvent | None:
     if trace is None:
         return None
     found = own_point(trace.frames, symbols)
@@ -65,7 +85,10 @@ def _event(trace: Trace | None, symbols: Symbols, ledger: list[Evidence]) -> Mem
         return None
     frame, point = found
     ledger.append(frame_evidence(frame, symbols))
-    return MemoryEvent(**point.model_dump(), task=trace.task, pid=trace.pid)
+    task, own = trace.task, report.context
+    if task is None and trace.pid is not None and trace.pid == own.pid:
+        task = own.task
+    return MemoryEvent(**point.model_dump(), task=task, pid=trace.pid)
 
 
 def _findings(report: Report, facts: MemoryFacts, ledger: list[Evidence]) -> Iterable[Finding]:

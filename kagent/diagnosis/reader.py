@@ -39,6 +39,9 @@ class TypeSource(Protocol):
     ) -> Sequence[Variable]:
         """Parameters and locals of the functions at a frame."""
 
+    def code_at(self, frame: Frame) -> tuple[bytes, int] | None:
+        """Code around a frame as it was built, and the frame's offset in it."""
+
 
 class LineSource(Protocol):
     """Source text at the crash's own version."""

@@ -22,6 +22,8 @@ class StackDraft:
     pid: int | None = None
     cpu: int | None = None
     time: float | None = None
+    caller: Frame | None = None
+    """Who allocated or freed, as the introducing line names it; the stack may begin above it."""
     frames: list[Frame] = field(default_factory=list)
     start: int = 0
     end: int = 0
@@ -29,13 +31,22 @@ class StackDraft:
     """``#N`` of a lockdep chain."""
     lock: LockRef | None = None
 
+    def whole(self) -> tuple[Frame, ...]:
+        """The frames, the introducing line's first where the stack does not have it."""
+        caller = self.caller
+        if caller is None or any(
+            (frame.symbol, frame.offset) == (caller.symbol, caller.offset) for frame in self.frames
+        ):
+            return tuple(self.frames)
+        return (caller, *self.frames)
+
     def freeze(self) -> Trace:
         """The stack as it stands; of the past only what the log says about it."""
         block = self.block if self.role in ("call", "cpu", "task", "lock") else None
         pid = self.pid if self.pid is not None or block is None else block.pid
         return Trace(
             self.role,
-            tuple(self.frames),
+            self.whole(),
             self.title,
             task=block.comm if block and block.pid == pid else None,
             pid=pid,

@@ -7,7 +7,7 @@ import re
 from kagent.klog.frame_model import Frame
 from kagent.klog.lines import Line
 
-__all__ = ["CALLED_FROM", "FRAME", "INLINE", "parse_frame", "parse_pc"]
+__all__ = ["CALLED_FROM", "FRAME", "INLINE", "parse_caller", "parse_frame", "parse_pc"]
 
 SYMBOL = r"[A-Za-z_.$][\w.$]{0,511}"
 _PLACE = (
@@ -54,6 +54,7 @@ _PC = re.compile(
 _PC_PLACE = re.compile(
     r"(?:\[?<?(?P<addr>[0-9a-f]{8,16})>?\]? {0,4})?\(?(?:\[<[0-9a-f]{8,16}>\] {1,4})?" + _PLACE
 )
+_CALLER = re.compile(r"(?:Allocated|Freed) in " + _PLACE + r" age=")
 _PC_BARE = re.compile(r"(?:0x(?=[0-9a-f])|(?=[0-9a-f]{8}))(?P<addr>[0-9a-f]{1,16})(?: |$)")
 
 
@@ -107,7 +108,7 @@ def _frame(match: re.Match[str], line: Line, *, exact: bool = False) -> Frame:
         size=int(match["size"], 16),
         module=match["mod"],
         build_id=match["build"],
-        address=int(match["addr"], 16) if match["addr"] else None,
+        address=int(groups["addr"], 16) if groups.get("addr") else None,
         reliable=reliable,
         exact=exact,
         inline=match["inl"] is not None,
@@ -141,6 +142,12 @@ def _arm_frames(match: re.Match[str], line: Line) -> tuple[Frame, ...]:
             span=line.span,
         )
     return (callee, caller)
+
+
+def parse_caller(line: Line) -> Frame | None:
+    """The frame in slub's ``Freed in foo+0x1e/0x40 age=3 cpu=0 pid=9``, print_track()."""
+    match = _CALLER.search(line.text)
+    return _frame(match, line) if match else None
 
 
 def parse_pc(line: Line) -> Frame | None:

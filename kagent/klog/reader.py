@@ -127,11 +127,11 @@ def _subject(draft: Draft, hanging: bool) -> Block:
 def _traces(draft: Draft, subject: Block) -> tuple[Trace, ...]:
     traces = []
     for stack in draft.stacks:
-        if not stack.frames:
+        if not stack.whole():
             continue
         if stack.block is subject and stack.role == "cpu":
             stack.role = "call"
-        if stack.block is subject and stack.role == "call" and subject.pc:
+        if stack.block is subject and stack.role == "call" and subject.pc and stack.frames:
             _mark_pc(stack.frames, subject.pc)
         traces.append(stack.freeze())
     return tuple(traces)

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from kagent.klog.draft import Draft
-from kagent.klog.frames import parse_frame, parse_pc
+from kagent.klog.frames import parse_caller, parse_frame, parse_pc
 from kagent.klog.lines import Line
 from kagent.klog.model import TraceRole
 
@@ -113,9 +113,10 @@ def read_stacks(draft: Draft, line: Line) -> bool:
             groups = match.groupdict()
             pid = groups.get("pid") or groups.get("pid2")
             cpu = groups.get("cpu")
-            draft.open_stack(
+            stack = draft.open_stack(
                 role, line, pid=int(pid) if pid else None, cpu=int(cpu) if cpu else None
             )
+            stack.caller = parse_caller(line)
             return True
     if match := _KCSAN.match(text):
         pid = int(match["pid"]) if match["pid"] else None
@@ -140,7 +141,8 @@ def _open_call(draft: Draft, line: Line) -> None:
 
 def _take_pc(draft: Draft, line: Line) -> bool:
     text = line.text.lstrip()
-    draft.user_pc = False
+    if not text.startswith("Code:"):
+        draft.user_pc = False
     if not any(word in text for word in ("IP", "pc", "PC", "ERA", "PSW", "interrupt:")):
         return False
     pc = parse_pc(line)

@@ -35,6 +35,8 @@ NO_VMLINUX = "no vmlinux given"
 _MAX_FRAMES = 50_000
 _MAX_CANDIDATE_FILES = 8
 _MAX_NAMESAKES = 64
+_CODE_BEFORE, _CODE_AFTER = 64, 32
+"""Bytes of code around an instruction, about what the kernel prints."""
 # Code that is generated at run time: no file has it, so its absence says nothing about the build.
 _GENERATED = re.compile(
     r"0x|bpf_prog_|bpf_trampoline_|bpf_dispatcher_|bpf_struct_ops_|ftrace_trampoline|kprobe_|t\.\d"
@@ -409,6 +411,20 @@ class Symbolizer:
             if answer := used.ask_type(name, file, ask):
                 return answer
         return None
+
+    def code_at(self, frame: Frame) -> tuple[bytes, int] | None:
+        """Code of the function around a frame, and the frame's offset in it.
+
+        As the file has it: the kernel patches some of it at run time. None where the frame cannot
+        be resolved, to one place, in a file that holds code.
+        """
+        looked = self._look_up(frame)
+        places = self._addresses(looked)
+        if looked.object is None or len(places) != 1 or frame.offset is None:
+            return None
+        before = min(frame.offset, _CODE_BEFORE)
+        code = looked.object.image.read(places[0] - before, before + _CODE_AFTER)
+        return (code, before) if len(code) > before else None
 
     def variables(self, frame: Frame, registers: Mapping[str, int] | None = None) -> list[Variable]:
         """Parameters and locals in scope at a frame, of inlined functions first.
