@@ -195,7 +195,9 @@ def _bad_call(case: Case) -> _Told:
     to = "NULL" if address == 0 else (f"{address:#x}" if address is not None else "no code")
     through = f" through {case.target}" if case.target else ""
     reason = "The function pointer was called without a check that it is set."
-    if address:
+    if "module that is gone" in case.meaning:
+        reason = _LEFT_BEHIND
+    elif address:
         reason = (
             "The function pointer holds no address of code: its object was freed or overwritten, "
             "or the code it pointed to was unloaded."
@@ -211,7 +213,12 @@ def _pointer_reasons(case: Case) -> list[str]:
     return ["The log does not show where the bad pointer came from."]
 
 
+_LEFT_BEHIND = (
+    "The module left something behind when it was unloaded: a timer, a work item, a callback or a "
+    "list entry that is still in use."
+)
 _POINTER_REASONS = (
+    ("module that is gone", _LEFT_BEHIND),
     ("ERR_PTR", "A function returned an error code as a pointer; it was used without IS_ERR()."),
     ("NULL", "The pointer was NULL, or a member of an object behind a NULL pointer; the code on "
              "this path does not check it."),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from kagent.diagnosis import x86
 from kagent.diagnosis.code import CFunction
 from kagent.diagnosis.helpers import bare_name, base_name, is_helper
-from kagent.diagnosis.machine import Machine, read_machine, read_pointer
+from kagent.diagnosis.machine import Machine, is_gone, read_machine, read_pointer
 from kagent.diagnosis.members import (
     MemberHit,
     Touch,
@@ -41,6 +41,7 @@ from kagent.resolution import (
     Evidence,
     Fault,
     Finding,
+    Pointer,
     SourcePoint,
     evidence,
 )
@@ -88,14 +89,33 @@ def decode_fault(
     built = types.code_at(frame) if types and report.code is None and frame.exact else None
     machine = read_machine(report, executed=executed, built=built)
     chain = frame_points(frame, symbols)
-    own = _own_frame(report, frame, symbols)
+    pointer = read_pointer(report, machine)
+    # What a module left behind is nobody's on this stack.
+    own = None if is_gone(pointer) else _own_frame(report, frame, symbols)
     hit, hit_evidence = _member(report, frame, chain, own, machine, reader, executed=executed)
     seen = machine.address is not None and not (report.access and report.access.kind == "free")
     if machine.access is None and seen and hit is not None:
         machine.access = "write" if hit.written else "read"  # the shadow check does not tell
     known = symbols.get(frame)
+    confidence = _confidence(known.approximate if known else False, chain[0], machine, hit)
+    fault = _fault(frame, chain, own, machine, pointer, hit, confidence)
+    facts = [frame_evidence(frame, symbols), *machine.evidence, *hit_evidence]
+    if own and own[0] is not frame:
+        facts.append(frame_evidence(own[0], symbols))
+    return FaultResult(fault, tuple(facts), tuple(_findings(fault, hit, facts)))
+
+
+def _fault(
+    frame: Frame,
+    chain: list[SourcePoint],
+    own: tuple[Frame, SourcePoint] | None,
+    machine: Machine,
+    pointer: Pointer | None,
+    hit: MemberHit | None,
+    confidence: float,
+) -> Fault:
     innermost = chain[0]
-    fault = Fault(
+    return Fault(
         symbol=frame.symbol,
         function=innermost.function,
         file=innermost.file,
@@ -107,17 +127,13 @@ def decode_fault(
         address=machine.address,
         size=machine.size,
         instruction=machine.instruction.text if machine.instruction else None,
-        pointer=read_pointer(report, machine),
+        pointer=pointer,
         struct=hit.struct if hit else None,
         member=hit.member if hit else None,
         offset=hit.offset if hit else None,
         expression=hit.expression if hit else None,
-        confidence=_confidence(known.approximate if known else False, innermost, machine, hit),
+        confidence=confidence,
     )
-    facts = [frame_evidence(frame, symbols), *machine.evidence, *hit_evidence]
-    if own and own[0] is not frame:
-        facts.append(frame_evidence(own[0], symbols))
-    return FaultResult(fault, tuple(facts), tuple(_findings(fault, hit, facts)))
 
 
 def _fault_frame(report: Report, symbols: Symbols) -> tuple[Frame, bool] | None:
@@ -379,7 +395,7 @@ def _findings(fault: Fault, hit: MemberHit | None, facts: Sequence[Evidence]) ->
         found.append(f"{where}: {hit.facts[0]} is {member}.")
     elif hit:
         found.append(f"{where} accessed {member}.")
-    elif fault.pointer:
+    elif fault.pointer and "stack overflow" not in fault.pointer.meaning:
         found.append(f"{where} used a pointer that was {fault.pointer.meaning}.")
     elif check := next((fact for fact in facts if _is_check(fact)), None):
         found.append(f"The check `{check.content}` at {check.origin} fired.")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from kagent.diagnosis import disasm, x86
-from kagent.diagnosis.meaning import pointer_meaning, shadow_range
+from kagent.diagnosis.meaning import in_modules_area, pointer_meaning, shadow_range
 from kagent.diagnosis.stack import log_origin
 from kagent.klog.model import Report
 from kagent.resolution import AccessKind, Evidence, Pointer, evidence
 
-__all__ = ["Machine", "read_machine", "read_pointer"]
+__all__ = ["Machine", "is_gone", "read_machine", "read_pointer"]
 
 _TRAP_INSTRUCTIONS = ("ud2", "ud1", "ud0", "int3", "brk", "ebreak", "c.ebreak", "trap", "break")
 _RETURNS = ("ret", "iret")
+_GONE = "in memory of a module that is gone"
 _SMALL = 1 << 16
 """Below it a register holds an index or offset, or NULL."""
 
@@ -187,9 +188,12 @@ def _through_shadow(
 
 def read_pointer(report: Report, machine: Machine) -> Pointer | None:
     """The register that formed the bad address, and what its value means."""
+    arch = report.context.arch or "x86_64"
+    gone = _of_unloaded_module(report, machine, arch)
+    if machine.access == "exec" and gone and machine.address is not None:
+        return Pointer(register="rip", value=machine.address, meaning=gone)
     if machine.register is None or machine.pointer is None:
         return None
-    arch = report.context.arch or "x86_64"
     meaning = pointer_meaning(machine.pointer, arch)
     below = (1 << 64) - machine.pointer
     if meaning and meaning.kind == "errptr" and (machine.address or 0) < below < _SMALL:
@@ -199,11 +203,27 @@ def read_pointer(report: Report, machine: Machine) -> Pointer | None:
             meaning = replace(meaning, kind="null", text=text)
     if meaning is None and machine.address is not None:
         meaning = pointer_meaning(machine.address, arch)
-    overflow = "stack guard page" in report.header or (
-        meaning is None and "double fault" in report.header
-    )
-    if overflow and machine.register in ("rsp", "sp", "esp"):
-        text = "the stack pointer ran into the guard page: stack overflow"
+    by_stack = machine.register in ("rsp", "sp", "esp")
+    overflow = meaning is None and "double fault" in report.header and by_stack
+    if overflow or "stack guard page" in report.header:
+        text = "in the guard page beyond the stack: stack overflow"
+    elif meaning is None and gone:
+        text = gone
     else:
         text = meaning.text if meaning else "a plausible kernel address"
     return Pointer(register=machine.register, value=machine.pointer, meaning=text)
+
+
+def is_gone(pointer: Pointer | None) -> bool:
+    """Whether a bad pointer led to what a module had before it was unloaded."""
+    return pointer is not None and pointer.meaning.startswith(_GONE)
+
+
+def _of_unloaded_module(report: Report, machine: Machine, arch: str) -> str | None:
+    """What to say of an address in the modules' area where nothing is mapped any more."""
+    name, address = report.context.unloaded, machine.address
+    if name is None or address is None or not in_modules_area(address, arch):
+        return None
+    if report.pc is not None and report.pc.module is not None and machine.access == "exec":
+        return None  # something stands there, if only data
+    return f"{_GONE}: {name} was unloaded last"

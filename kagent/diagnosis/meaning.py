@@ -10,7 +10,7 @@ import errno
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["PointerMeaning", "Verdict", "pointer_meaning", "shadow_range"]
+__all__ = ["PointerMeaning", "Verdict", "in_modules_area", "pointer_meaning", "shadow_range"]
 
 Verdict = Literal[
     "null", "errptr", "list-poison", "freed", "uninitialised", "redzone", "poison", "shadow",
@@ -121,6 +121,11 @@ def shadow_range(
         return None
     low = (address - offset) << 3 & (1 << 64) - 1
     return low, low + 7
+
+
+def in_modules_area(address: int, arch: str | None = "x86_64") -> bool:
+    """Whether only modules have code and data at `address` (arch/x86/x86_64/mm.rst, with KASLR)."""
+    return arch == "x86_64" and 0xFFFFFFFFC0000000 <= address < 0xFFFFFFFFFF000000
 
 
 def _ascii(value: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -62,11 +63,25 @@ def points(frames: Sequence[Frame], symbols: Symbols) -> Iterator[tuple[Frame, S
 
 def own_point(frames: Sequence[Frame], symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
     """The first function of a stack that is no helper and no scaffold."""
-    for frame, point in points(reliable(frames), symbols):
+    for frame, point in points(_before_interrupt(reliable(frames)), symbols):
         helper = is_helper(point.function, point.file, point.module)
         if not helper and not is_scaffold(point.function):
             return frame, point
     return None
+
+
+_INTERRUPT = re.compile(
+    r"(?:asm_)?(?:sysvec_\w{1,48}|common_interrupt|call_function_interrupt)$"
+    r"|apic_timer_interrupt$|ret_from_intr$|el[01]t?_irq$|el[01]t?h?_(?:64_)?(?:irq|interrupt)\w{0,8}$"
+)
+
+
+def _before_interrupt(frames: Sequence[Frame]) -> list[Frame]:
+    """Without the code that an interrupt came into: it has handed the handler nothing."""
+    for at, frame in enumerate(frames):
+        if at and _INTERRUPT.match(frame.symbol):
+            return list(frames[:at])
+    return list(frames)
 
 
 def frames_of(log: KernelLog, tasks: Iterable[TaskState] = ()) -> list[Frame]:

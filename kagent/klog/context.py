@@ -50,6 +50,7 @@ _BANNER = re.compile(
 _HARDWARE = re.compile(r"Hardware name: (.{1,400})")
 _WORKQUEUE = re.compile(r"Workqueue: (.{1,200})")
 _MODULES = re.compile(r"Modules linked in:(.*)")
+_UNLOADED = re.compile(r"\[last unloaded: ([\w-]{1,64})")
 _MODULE = re.compile(r"[\w-]{1,64}(?=[(\s]|$)")
 _QUIET_FACTS = re.compile(
     r"REGS: |R:\d T:\d|Failing address:|Fault in |\*pde = |\(ftrace buffer|Flags: nZ|Control: "
@@ -163,6 +164,7 @@ def freeze_context(draft: Draft, block: Block, frames: Sequence[Frame]) -> Conte
         cpu = int(facts["cpu"])
     pid = block.pid if block.pid is not None else _number(facts.get("pid"))
     modules = facts.get("modules", "").partition("[last unloaded")[0]
+    unloaded = _UNLOADED.search(facts.get("modules", ""))
     return Context(
         cpu=cpu,
         task=block.comm or facts.get("task"),
@@ -175,5 +177,6 @@ def freeze_context(draft: Draft, block: Block, frames: Sequence[Frame]) -> Conte
         taint=facts.get("taint"),
         workqueue=block.workqueue,
         modules=tuple(_MODULE.findall(modules)),
+        unloaded=unloaded[1] if unloaded else None,
         time=draft.header.time,
     )

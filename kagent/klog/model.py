@@ -73,6 +73,8 @@ class Context:
     workqueue: str | None = None
     modules: tuple[str, ...] = ()
     """``Modules linked in:``, without taint flags."""
+    unloaded: str | None = None
+    """The module that was unloaded last, where the log says so."""
     time: float | None = None
 
 
