@@ -101,6 +101,10 @@ class ModuleDirectory:
         files = self._files.get(fold_module_name(module), [])
         return sorted(files, key=lambda p: (".ko.debug" not in p.name, len(p.parts), str(p)))
 
+    def names(self) -> Iterator[str]:
+        """Of every module here."""
+        return iter(self._files)
+
     def __len__(self) -> int:
         return len(self._files)
 

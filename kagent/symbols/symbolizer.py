@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,8 @@ NO_VMLINUX = "no vmlinux given"
 _MAX_FRAMES = 50_000
 _MAX_CANDIDATE_FILES = 8
 _MAX_NAMESAKES = 64
+_FEW_MODULES = 32
+"""As many may be opened to look for a type."""
 _CODE_BEFORE, _CODE_AFTER = 64, 32
 """Bytes of code around an instruction, about what the kernel prints."""
 # Code that is generated at run time: no file has it, so its absence says nothing about the build.
@@ -400,17 +403,28 @@ class Symbolizer:
         file: str | None,
         ask: Callable[[drgn.Type], _Answer | None],
     ) -> _Answer | None:
-        """The first answer of the files that know the type: the module, those seen, vmlinux."""
+        """The first answer of the files that know the type: the module, those seen, vmlinux.
+
+        Where nobody says which module and the given ones are few, they are all asked.
+        """
         places = [self._object_of(Frame("", module=module))] if module else []
         places += [m for m in self._modules.values() if m not in places]
         if self._vmlinux is not None:
             places.append(self._vmlinux)
-        for used in places:
+        unseen = self._unseen_modules() if module is None else ()
+        for used in itertools.chain(places, unseen):
             if isinstance(used, str) or (self._check(used).reason and not self._allow_mismatch):
                 continue
             if answer := used.ask_type(name, file, ask):
                 return answer
         return None
+
+    def _unseen_modules(self) -> Iterator[DebugObject | str]:
+        names = [name for directory in self._directories[:1] for name in directory.names()]
+        if len(names) <= _FEW_MODULES:
+            for name in names:
+                if name not in self._modules:
+                    yield self._object_of(Frame("", module=name))
 
     def code_at(self, frame: Frame) -> tuple[bytes, int] | None:
         """Code of the function around a frame, and the frame's offset in it.
