@@ -32,6 +32,8 @@ class Machine:
     displacement: int | None = None
     loaded_at: int | None = None
     lifted: int | None = None
+    lowered: int | None = None
+    """How much was taken from a NULL pointer to make this one: ``container_of()``."""
     indexed: bool = False
     effective: int | None = None
     """The address as the registers give it; the printed one is the kernel's own guess at times."""
@@ -150,8 +152,10 @@ def _trace_back(machine: Machine, decoded: disasm.Decoded, registers: dict[str, 
         return
     if came.kind == "load":
         machine.loaded_at = came.disp
-    elif came.pointer(registers, machine.pointer) is not None:
+    elif (base := came.pointer(registers, machine.pointer)) is not None:
         machine.lifted = (machine.displacement or 0) + came.disp
+        if base == 0 and came.index is None:
+            machine.lowered = -came.disp
 
 
 def _through_shadow(
@@ -196,11 +200,9 @@ def read_pointer(report: Report, machine: Machine) -> Pointer | None:
         return None
     meaning = pointer_meaning(machine.pointer, arch)
     below = (1 << 64) - machine.pointer
-    if meaning and meaning.kind == "errptr" and (machine.address or 0) < below < _SMALL:
-        reached = machine.effective is not None and machine.effective < _SMALL
-        if reached:  # container_of() of NULL: the sum is what went wrong, not the register
-            text = f"NULL - {below:#x}: an entry computed from a NULL pointer to its member"
-            meaning = replace(meaning, kind="null", text=text)
+    if meaning and meaning.kind == "errptr" and machine.lowered == below:
+        text = f"NULL - {below:#x}: an entry computed from a NULL pointer to its member"
+        meaning = replace(meaning, kind="null", text=text)
     if meaning is None and machine.address is not None:
         meaning = pointer_meaning(machine.address, arch)
     by_stack = machine.register in ("rsp", "sp", "esp")

@@ -144,6 +144,8 @@ def _member_hit(
     member = reader.types.member_at(pointer.struct, offset, module=module)
     if member is None or (machine.size or 0) > member.size > 0 or machine.indexed:
         return None
+    if member.bits:
+        return None  # which of those that share the byte, only the source line tells
     facts = [f"debug info knows {pointer.words} as struct {member.struct}"]
     if pointer.via is not None:
         facts.append(f"the pointer was loaded from {pointer.via.struct}.{pointer.via.member}")

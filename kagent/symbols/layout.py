@@ -23,15 +23,15 @@ def member_at_offset(root: drgn.Type, offset: int) -> Member | None:
     found = _descend(root, offset, _MAX_DEPTH)
     if found is None or not found[0]:
         return None
-    path, start, leaf = found
-    return _member(root, path.lstrip("."), start, leaf)
+    path, start, leaf, bits = found
+    return _member(root, path.lstrip("."), start, leaf, bits)
 
 
 def member_by_path(root: drgn.Type, path: str) -> Member | None:
     """The member that a path such as ``hdr.slots[3].len`` names."""
     if not _PATH.match(path):
         return None
-    kind, start = _strip(root), 0
+    kind, start, bits = _strip(root), 0, None
     for index, name in _STEP.findall(path):
         if index:
             if not _is_array(kind):
@@ -49,8 +49,8 @@ def member_by_path(root: drgn.Type, path: str) -> Member | None:
             except LookupError:
                 return None
             start += step.bit_offset // 8
-            whole, kind = step.type, _strip(step.type)
-    return _member(root, path, start, whole)
+            whole, kind, bits = step.type, _strip(step.type), step.bit_field_size
+    return _member(root, path, start, whole, bits)
 
 
 def layout_of(root: drgn.Type) -> list[Member]:
@@ -62,7 +62,8 @@ def layout_of(root: drgn.Type) -> list[Member]:
             start = base + member.bit_offset // 8
             inner = _strip(member.type)
             if member.name:
-                members.append(_member(root, member.name, start, member.type))
+                bits = member.bit_field_size
+                members.append(_member(root, member.name, start, member.type, bits))
             elif _is_compound(inner) and depth:
                 collect(inner, start, depth - 1)
             if len(members) >= _MAX_MEMBERS:
@@ -74,8 +75,11 @@ def layout_of(root: drgn.Type) -> list[Member]:
     return members
 
 
-def _descend(kind: Any, offset: int, depth: int) -> tuple[str, int, Any] | None:
-    """(path, start of the leaf, its type) of the leaf at `offset` of `kind`."""
+_Leaf = tuple[str, int, Any, int | None]
+
+
+def _descend(kind: Any, offset: int, depth: int) -> _Leaf | None:
+    """(path, start, type, width of a bit-field) of the leaf at `offset` of `kind`."""
     bare = _strip(kind)
     size = _size(bare)
     if offset < 0 or depth <= 0 or (size is not None and offset >= size > 0):
@@ -83,19 +87,19 @@ def _descend(kind: Any, offset: int, depth: int) -> tuple[str, int, Any] | None:
     if _is_array(bare):
         step = _size(_strip(bare.type))
         if not step:
-            return "", 0, kind
+            return "", 0, kind, None
         index = offset // step
         inner = _descend(bare.type, offset - index * step, depth - 1)
         if inner is None or not _is_compound(_strip(bare.type)):
-            return f"[{index}]", index * step, bare.type
-        return f"[{index}]{inner[0]}", index * step + inner[1], inner[2]
+            return f"[{index}]", index * step, bare.type, None
+        return f"[{index}]{inner[0]}", index * step + inner[1], *inner[2:]
     if not _is_compound(bare):
-        return "", 0, kind
+        return "", 0, kind, None
     return _in_members(bare, offset, depth)
 
 
-def _in_members(kind: Any, offset: int, depth: int) -> tuple[str, int, Any] | None:
-    best: tuple[str, int, Any] | None = None
+def _in_members(kind: Any, offset: int, depth: int) -> _Leaf | None:
+    best: _Leaf | None = None
     for member in kind.members or ():
         start = member.bit_offset // 8
         if not _covers(member, start, offset):
@@ -104,7 +108,8 @@ def _in_members(kind: Any, offset: int, depth: int) -> tuple[str, int, Any] | No
         if inner is None:
             continue
         name = f".{member.name}" if member.name else ""
-        candidate = (name + inner[0], start + inner[1], inner[2])
+        bits = member.bit_field_size or inner[3]
+        candidate = (name + inner[0], start + inner[1], inner[2], bits)
         if candidate[0] and (best is None or (best[1] != offset and candidate[1] == offset)):
             best = candidate
         if best and best[1] == offset:
@@ -156,6 +161,7 @@ def _size(kind: Any) -> int | None:
     return size
 
 
-def _member(root: Any, path: str, start: int, kind: Any) -> Member:
+def _member(root: Any, path: str, start: int, kind: Any, bits: int | None) -> Member:
     tag = getattr(_strip(root), "tag", None) or root.type_name()
-    return Member(tag, path, start, _size(_strip(kind)) or 0, kind.type_name())
+    size = _size(_strip(kind)) or 0
+    return Member(tag, path, start, size, kind.type_name(), bits or None)

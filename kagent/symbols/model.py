@@ -51,6 +51,8 @@ class Member:
     """Of the member from the start of `struct`, in bytes."""
     size: int
     type_name: str
+    bits: int | None = None
+    """Of a bit-field, its width; others may share its bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,6 +314,32 @@ def test_layout_lists_members_of_anonymous_ones_too(symbolizer: Symbolizer) -> N
 
 
 @needs_drgn
+def test_a_type_is_sought_in_every_given_module_when_they_are_few(build: Path) -> None:
+    """Nobody said which module, and no frame has been looked up yet."""
+    with Symbolizer.open(None, build / "modules", release=RELEASE) as modules_only:
+        found = modules_only.member_at("fan_curve", 28)
+    assert found is not None
+    assert found.member == "nr"
+
+
+def test_code_is_read_from_the_file_around_a_frame(build: Path, kernel: ElfImage) -> None:
+    """For logs without code bytes: what stands at the function is what the file has there."""
+    frame = frame_of(kernel, "widget_poll", 4, exact=True)
+    with Symbolizer.open(build / "vmlinux", release=RELEASE) as symbolizer:
+        around = symbolizer.code_at(frame)
+    start = kernel.find("widget_poll")[0].address
+    assert around is not None
+    code, at = around
+    assert at == 4
+    assert code == kernel.read(start, len(code))
+
+
+@pytest.mark.parametrize("symbol", ["no_such_function", "type_show"])
+def test_code_of_what_is_not_one_place_is_not_read(symbolizer: Symbolizer, symbol: str) -> None:
+    assert symbolizer.code_at(Frame(symbol, 1, None)) is None
+
+
+@needs_drgn
 def test_variables_of_the_inlined_and_the_outer_function(
     symbolizer: Symbolizer, module: ElfImage
 ) -> None:
