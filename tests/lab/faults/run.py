@@ -21,7 +21,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MODULES = ("nulls", "objs", "mixed", "gone")
-FATAL = ("objs:timer", "objs:oobwrite", "objs:oobmemset", "mixed:tasklet", "mixed:hrtimer", "mixed:waitc", "gone:")
+FATAL = (
+    "objs:timer",
+    "objs:oobwrite",
+    "objs:oobmemset",
+    "mixed:tasklet",
+    "mixed:hrtimer",
+    "mixed:waitc",
+    "gone:",
+)
 """Take the machine down, or never end."""
 SECONDS = 400
 _CASE = re.compile(r'strcmp\(name, "(\w+)"\)')
@@ -35,10 +43,9 @@ def cases_of(module: str) -> list[str]:
     return [case for case in found if not case.startswith(FATAL)]
 
 
-def build(headers: Path, work: Path, out: Path) -> None:
-    """Compile the modules; their debug info names /usr/src/faultlab."""
-    sources = work / "modules"
-    sources.mkdir(parents=True)
+def build(headers: Path, sources: Path, out: Path) -> None:
+    """Compile the modules in `sources`; their debug info names /usr/src/faultlab."""
+    sources.mkdir(parents=True, exist_ok=True)
     for path in (*HERE.glob("*.h"), *(HERE / f"{name}.c" for name in MODULES)):
         shutil.copy(path, sources)
     objects = " ".join(f"{name}.o" for name in MODULES)
@@ -68,9 +75,9 @@ def pack(work: Path, out: Path, cases: Sequence[str]) -> Path:
         module, name = case.split(":")
         lines.append(f'echo "LAB {case}" > /dev/kmsg')
         lines.append(f"/bin/poke {module} {name} {name[:13]}_d &")
-        lines.append(f"busybox sleep {3 if name == 'rmmod' else 1}")
-        if name == "arm":
-            lines.append("busybox rmmod gone")
+        lines.append("busybox sleep 1")
+        if name == "arm":  # what it left behind is found some time later
+            lines += ["busybox rmmod gone", "busybox sleep 3"]
     lines += ["busybox sleep 1", "busybox poweroff -f"]
     init = root / "init"
     init.write_text("\n".join(lines) + "\n")
@@ -112,6 +119,11 @@ def main() -> None:
     parser.add_argument("--kernel", type=Path, required=True)
     parser.add_argument("--headers", type=Path, required=True)
     parser.add_argument("--append", default="", help="further words for the kernel command line")
+    parser.add_argument(
+        "--build",
+        type=Path,
+        help="where to compile: UBSAN prints it, whatever the compiler is told",
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("cases", nargs="*", metavar="MODULE:CASE")
     given = parser.parse_args()
@@ -119,7 +131,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     work = out / "work"
     shutil.rmtree(work, ignore_errors=True)
-    build(given.headers.resolve(), work, out)
+    build(given.headers.resolve(), (given.build or work / "modules").resolve(), out)
     cases = given.cases or [case for module in MODULES for case in cases_of(module)]
     console = out / "console.log"
     boot(given.kernel, pack(work, out, cases), console, given.append)
