@@ -1,7 +1,7 @@
 """A distribution's own debug package: the bundled crash, decoded down to the kernel's frames.
 
 ``KAGENT_TEST_VMLINUX`` names the vmlinux of Debian's linux-image-*-cloud-amd64-dbg of the kernel in
-the bundled log; where the lab's kernel is at hand, that one stands in for what any vmlinux can show.
+the bundled log; where the lab's kernel is at hand, it stands in for what any vmlinux can show.
 """
 
 from __future__ import annotations
