@@ -1,4 +1,4 @@
-"""What slub's own checks print, and two things that stand beside an oops: user code, lost modules."""
+"""What slub's own checks print; and beside an oops: code of user space, modules that are gone."""
 
 from __future__ import annotations
 
