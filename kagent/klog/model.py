@@ -125,6 +125,23 @@ class ChainLink:
 
 
 @dataclass(frozen=True, slots=True)
+class IrqProof:
+    """Why an interrupt can close the circle: it takes `safe`, and `unsafe` lets it come in.
+
+    `path` leads from `safe` to `unsafe`: each lock was once taken while the one before it was held,
+    on the stack that the later one carries.
+    """
+
+    irq: str
+    """HARDIRQ or SOFTIRQ (before 4.15 also RECLAIM_FS)."""
+    path: tuple[ChainLink, ...]
+    safe_at: tuple[Frame, ...] = ()
+    """The stack on which an interrupt took the first lock of the path."""
+    unsafe_at: tuple[Frame, ...] = ()
+    """The stack that took the last lock of the path with interrupts enabled."""
+
+
+@dataclass(frozen=True, slots=True)
 class LockdepFacts:
     """What a lockdep report states."""
 
@@ -139,6 +156,8 @@ class LockdepFacts:
     """In the kernel's order: ``#N`` first, ``#0`` (the new acquisition) last."""
     states: tuple[str, str] | None = None
     """``{IN-HARDIRQ-W} -> {HARDIRQ-ON-W}`` of an inconsistent lock state."""
+    irq: IrqProof | None = None
+    """Of irq-safe-unsafe and irq-inversion reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kagent.diagnosis.locks.edges import Edge, wait_edges
+from kagent.diagnosis.locks.edges import Edge, never_served, wait_edges
 from kagent.diagnosis.locks.lockdep import enrich, possible
 from kagent.diagnosis.locks.model import LockUse, TaskLocks
 from kagent.diagnosis.stack import by_frame
@@ -72,11 +72,12 @@ def build_wait_graph(
 
 
 def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> list[list[int]]:
-    """Cycles of the graph, smallest first, each task in at most one of them."""
+    """Cycles of tasks that can never go on, smallest first, each task in at most one of them."""
     import networkx as nx
 
     graph = nx.DiGraph()
-    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges if not tasks[edge.owner].dead)
+    stuck = never_served(tasks, edges)
+    graph.add_edges_from((e.waiter, e.owner) for e in edges if {e.waiter, e.owner} <= stuck)
     found: list[list[int]] = []
     for cycle in nx.simple_cycles(graph, length_bound=_MAX_CYCLE_LENGTH):
         found.append(cycle)

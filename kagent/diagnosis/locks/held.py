@@ -40,6 +40,8 @@ class Taken:
     argument: str
     """The lock as an expression in `function`'s terms: ``&v->data_lock``."""
     function: CFunction
+    via: Call | None = None
+    """The call that led to `function`, where that is not on the stack itself: it ended in a jump."""
 
 
 @dataclass(frozen=True, slots=True)

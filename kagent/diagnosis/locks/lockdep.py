@@ -87,10 +87,19 @@ def _matched(task: TaskLocks, facts: LockdepFacts, report: Report) -> TaskLocks:
         return task
     for link, held in itertools.pairwise(facts.chain):
         own = _own_frame(link)
-        if own is None or site_of(own) not in task.sites or not _is_waitsite_of(task, own):
+        if own is None or not _is_waitsite_of(task, own) or not _same_way(task, link, own):
             continue
         return _with_hold(_with_wait(task, link.lock, report), held.lock, report, read=True)
     return task
+
+
+def _same_way(task: TaskLocks, link: ChainLink, own: Frame) -> bool:
+    """Whether the task stands where the chain's lock was taken, called from the same places."""
+    way = [site_of(frame) for frame in link.frames[link.frames.index(own) :] if frame.reliable]
+    if not way or way[0] not in task.sites:
+        return False
+    mine = task.sites[task.sites.index(way[0]) :]
+    return all(one == other for one, other in zip(way, mine, strict=False))
 
 
 def _is_waitsite_of(task: TaskLocks, own: Frame) -> bool:

@@ -30,6 +30,12 @@ class LockUse:
     """``volume.data_lock``: struct and member, typed by source and debug info."""
     instance: str | None = None
     """``q.acct_lock``: a member of one global object; proves identity."""
+    home: str | None = None
+    """The file of a static `instance`: others may have one of that name."""
+    origin: str | None = None
+    """Tells whether two uses within one task are of one object."""
+    beyond: int | None = None
+    """Depth of the frame that handed the object to code without source, which handed it on."""
     handlers: tuple[str, ...] = ()
     """Functions that must return before the wait ends (work, timer, thread)."""
     expression: str | None = None
@@ -62,7 +68,9 @@ class TaskLocks:
     dead: bool = False
     """True when it died in an oops."""
     owner: tuple[str, int] | None = None
-    """The mutex owner that the kernel itself named."""
+    """The lock's owner that the kernel itself named."""
+    reads_rcu: str = ""
+    """Why it holds up RCU grace periods, if it does."""
     blocked_seconds: int | None = None
     evidence: tuple[Evidence, ...] = ()
 
@@ -109,7 +117,8 @@ def same_lock(left: LockUse, right: LockUse) -> tuple[bool, bool]:
     if left.kind != right.kind or (left.type != right.type and "" not in (left.type, right.type)):
         return False, False
     if left.instance and right.instance:
-        return left.instance == right.instance, True
+        apart = left.home and right.home and left.home != right.home
+        return left.instance == right.instance and not apart, True
     for one, other in ((left.instance, right.lock_class), (right.instance, left.lock_class)):
         if one and other and one == _plain(other):
             return True, True

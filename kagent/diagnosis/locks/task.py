@@ -7,16 +7,16 @@ from the source along the task's stack, and marked as inferred.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from kagent.diagnosis.code import Call, CFunction, strip_parens
+from kagent.diagnosis.code import Call, CFunction
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
-from kagent.diagnosis.locks.handlers import handlers_of, thread_argument
+from kagent.diagnosis.locks.handlers import handlers_of
 from kagent.diagnosis.locks.held import Taken, held_at, lock_argument, signals_after
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, class_label
-from kagent.diagnosis.locks.primitives import Primitive, waits_in
-from kagent.diagnosis.members import expand, resolve
+from kagent.diagnosis.locks.model import LockUse, TaskLocks, class_label, same_lock
+from kagent.diagnosis.locks.names import Link, follow, root_of
+from kagent.diagnosis.locks.primitives import Primitive, waits_in, wrapped
 from kagent.diagnosis.reader import LineSource, Reader, TypeSource
 from kagent.diagnosis.stack import (
     Symbols,
@@ -38,18 +38,10 @@ _MAX_LINKS = 48
 _MAX_FRAME_FACTS = 6
 _WAIT_QUEUE = Primitive("wait queue", "event")
 _OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to|__sched_text_start")
-_PSEUDO_LOCKS = re.compile(r"rcu_read_lock|rcu_lock_map|rcu_callback|fs_reclaim|mmu_notifier")
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A function on the stack, standing at a line of its source."""
-
-    frame: Frame
-    point: SourcePoint
-    function: CFunction | None
-    callee: str | None
-    """The function it called at that line, as the stack shows it."""
+_PSEUDO_LOCKS = re.compile(
+    r"rcu_(?:read_)?lock|rcu_callback|fs_reclaim|mmu_notifier|\((?:wq|work|kthread)\w{0,8}_completion\)"
+)
+"""Classes that lockdep invents to track waits which are no locks."""
 
 
 def analyse_task(
@@ -79,7 +71,9 @@ class _Task:
         task = self.task
         waits = self._waits()
         holds, waits = self._printed(waits)
-        holds += self._inferred_holds()
+        holds += self._inferred_holds(holds)
+        if waits is not None:
+            waits = self._handed_down(waits, holds)
         own = own_point(self.frames, self.symbols)
         telling = [f for f in self.frames if not (is_scaffold(f.symbol) or is_helper(f.symbol))]
         if waits or holds or task.running:
@@ -100,20 +94,21 @@ class _Task:
             running=task.running,
             dead=task.source == "oops",
             owner=task.owner,
+            reads_rcu=_reads_rcu(task),
             blocked_seconds=task.blocked_seconds,
             evidence=tuple(self.ledger),
         )
 
     # Stack --------------------------------------------------------------------------------------
 
-    def _links(self) -> Iterator[_Link]:
+    def _links(self) -> Iterator[Link]:
         callee: str | None = None
         for frame in self.frames:
             for point in frame_points(frame, self.symbols):
                 function = None
                 if point.line and not is_helper(point.function, point.file):
                     function = self.reader.function_at(point)
-                yield _Link(frame, point, function, callee)
+                yield Link(frame, point, function, callee)
                 callee = base_name(point.function)
 
     def _wait_link(self) -> tuple[Primitive, int] | None:
@@ -126,7 +121,7 @@ class _Task:
                 found = _WAIT_QUEUE  # wait_event() leaves no frame of its own
             if primitive is not None:
                 found = primitive
-            elif not (is_helper(name, link.point.file) or is_scaffold(name)):
+            elif not (is_helper(name, link.point.file) or is_scaffold(name) or wrapped(name)):
                 return (found, at) if found else None
         return (found, len(self.links)) if found else None
 
@@ -151,24 +146,38 @@ class _Task:
             where=link.point,
             evidence=(self._cite(frame_evidence(link.frame, self.symbols)),),
         )
+        if single := self._known_wrapper(at):
+            return replace(use, name=single, instance=single)
         taken = self._wait_call(link, primitive)
         return self._named(use, taken, at) if taken else use
+
+    def _known_wrapper(self, at: int) -> str | None:
+        """The one lock of the whole kernel that ``rtnl_lock()`` and its like take."""
+        known = (wrapped(link.point.function) for link in self.links[:at])
+        return next((entry[1] for entry in known if entry and "{" not in entry[1]), None)
 
     def _spins(self) -> bool:
         """Whether a task caught on a CPU was caught in a lock's slow path, not merely near it."""
         top = [f for f in self.frames if not is_scaffold(f.symbol)][:1]
         return bool(top) and waits_in(top[0].symbol) is not None
 
-    def _wait_call(self, link: _Link, primitive: Primitive) -> Taken | None:
-        """The call at the wait line that takes that kind of lock."""
-        if link.function is None or link.point.line is None:
+    def _wait_call(self, link: Link, primitive: Primitive) -> Taken | None:
+        """The call at the wait line that takes that kind of lock.
+
+        Where the line only calls a function that ends in that call, that function left the stack:
+        the compiler made a jump of the call.
+        """
+        function, line = link.function, link.line
+        if function is None or line is None:
             return None
-        calls = link.function.calls(link.point.line, link.point.line)
-        options = []
-        for call in calls:
-            named = lock_argument(call)
-            if named and named[0].kind == primitive.kind:
-                options.append(Taken(call, named[0], named[1], link.function))
+        calls = function.calls(line, line)
+        options = list(_takers(calls, function, primitive))
+        if not options:
+            for call in calls:
+                callee = self.reader.function_named(call.name, function.path, function.module)
+                if callee is not None and callee.name != link.callee:
+                    options += _takers(callee.calls(), callee, primitive, call)
+            options = options if len({taken.argument for taken in options}) == 1 else []
         same_type = [taken for taken in options if taken.primitive.type == primitive.type]
         return next(iter(same_type or options), None)
 
@@ -191,13 +200,12 @@ class _Task:
         return holds, waits
 
     def _is_waited(self, ref: LockRef, waits: LockUse) -> bool:
-        if ref.at is None:
+        """Whether lockdep entered `ref` in the call that the task now waits in."""
+        at = next((n for n, link in enumerate(self.links) if link.point == waits.where), None)
+        if ref.at is None or at is None:
             return False
-        at = next((link for link in self.links if link.point == waits.where), None)
-        if at is None:
-            return False
-        same_function = ref.at.symbol == at.frame.symbol
-        return same_function and (ref.at.offset == at.frame.offset or at.frame.offset is None)
+        frames = [link.frame for link in self.links[: at + 1]]
+        return any(f.symbol == ref.at.symbol and f.offset in (ref.at.offset, None) for f in frames)
 
     def _from_lockdep(self, ref: LockRef) -> LockUse:
         fact = evidence("lock-edge", f"{self.task.comm}/{self.task.pid} holds {_describe(ref)}",
@@ -228,7 +236,7 @@ class _Task:
                 return replace(typed, name=use.name)
         return use
 
-    def _inferred_holds(self) -> list[LockUse]:
+    def _inferred_holds(self, printed: Sequence[LockUse]) -> list[LockUse]:
         """Locks that the functions on the stack took before the calls they are in.
 
         Where the kernel printed its own list, only what lockdep does not track is added.
@@ -254,7 +262,9 @@ class _Task:
                         self._cite(self.reader.line_evidence(link.function, link.point.line)),
                     ),
                 )  # fmt: skip
-                found.append(self._named(use, taken, at))
+                named = self._named(use, taken, at)
+                if not any(same_lock(named, other)[0] for other in printed):
+                    found.append(named)
         return found
 
     # Signals ------------------------------------------------------------------------------------
@@ -285,68 +295,43 @@ class _Task:
         if at is not None:
             cited = self._cite(self.reader.line_evidence(function, taken.call.line))
             use = replace(use, evidence=tuple(dict.fromkeys((*use.evidence, cited))))
-        text = _bare(taken.argument)
-        member = self._member_name(taken)
-        expression = self._in_callers_words(text, function, at)
-        instance = expression if self._is_single(expression, function, at) else None
+        meant = follow(self.reader, self.links, taken, at)
         return replace(
             use,
-            name=instance or member or expression,
-            member=member,
-            instance=instance,
+            name=meant.instance or meant.member or meant.text,
+            member=meant.member,
+            instance=meant.instance,
+            home=meant.home,
+            origin=meant.origin,
+            beyond=meant.stopped,
             expression=taken.argument,
-            handlers=handlers_of(self.reader, function, taken.primitive, text),
+            handlers=handlers_of(self.reader, function, taken.primitive, meant.text),
         )
 
-    def _member_name(self, taken: Taken) -> str | None:
-        """``volume.data_lock`` for ``&v->data_lock``."""
-        index = (
-            taken.call.arguments.index(taken.argument)
-            if taken.argument in taken.call.arguments
-            else -1
-        )
-        access = taken.call.members[index] if 0 <= index < len(taken.call.members) else None
-        resolved = resolve(self.reader, taken.function, access) if access else None
-        if resolved is None:
-            return None
-        return f"{resolved.struct.split()[-1]}.{'.'.join(resolved.path)}"
+    def _handed_down(self, waits: LockUse, holds: Sequence[LockUse]) -> LockUse:
+        """The awaited lock as the holder knows it, where its object came back by a callback.
 
-    def _in_callers_words(self, text: str, function: CFunction, at: int | None) -> str:
-        """Follow a parameter up the stack to the object that was passed in."""
-        if at is None:
-            return text
-        inner = function
-        for link in self.links[at + 1 :]:
-            outer = link.function
-            root = _root(text)
-            if outer is None or link.point.line is None:
-                if is_helper(link.point.function, link.point.file):
-                    continue
-                break
-            call = _call_to(outer, link.point.line, inner.name)
-            if call is None:
-                break
-            if root not in [name for name, _ in inner.parameters] or inner.reassigns(root):
-                break
-            text = expand(text, root, inner, call)
-            inner = outer
-        started_with = thread_argument(self.reader, inner)
-        names = [name for name, _ in inner.parameters]
-        if started_with and _root(text) in names[:1]:
-            call = Call(inner.name, (started_with,), 0, 0)
-            text = expand(text, _root(text), inner, call)
-        return text
+        Code without source (a notifier chain, an iterator) stands between the function that holds
+        the lock and the one that takes it again; the holder handed it a pointer to the object.
+        """
+        if waits.beyond is None or waits.member is None:
+            return waits
+        outer = self.links[waits.beyond]
+        given = self._arguments(outer)
+        for use in holds:
+            same_place = use.where and use.where.function == outer.point.function
+            if use.member == waits.member and same_place and root_of(use.expression or "") in given:
+                return replace(waits, name=use.name, origin=use.origin, instance=use.instance,
+                               home=use.home)  # fmt: skip
+        return waits
 
-    def _is_single(self, expression: str, function: CFunction, at: int | None) -> bool:
-        """Whether an expression names one global object, without pointers or indices in between."""
-        if not re.fullmatch(r"\w+(?:\.\w+)*", expression):
-            return False
-        outermost = function
-        for link in self.links[at if at is not None else len(self.links) :]:
-            outermost = link.function or outermost
-        root = _root(expression)
-        places = {f.path: f for f in (function, outermost)}
-        return any(self.reader.is_global(place, root) for place in places.values())
+    def _arguments(self, link: Link) -> set[str]:
+        """The variables that a function hands to what it calls at its line."""
+        function, line = link.function, link.line
+        if function is None or line is None:
+            return set()
+        calls = function.calls(line, line)
+        return {root_of(given) for call in calls for given in call.arguments}
 
     def _cite(self, fact: Evidence) -> str:
         if all(item.id != fact.id for item in self.ledger):
@@ -354,9 +339,29 @@ class _Task:
         return fact.id
 
 
+def _takers(
+    calls: Iterable[Call], function: CFunction, primitive: Primitive, via: Call | None = None
+) -> Iterator[Taken]:
+    """Which of the calls wait in that kind of primitive."""
+    for call in calls:
+        named = lock_argument(call)
+        if named and named[0].kind == primitive.kind:
+            yield Taken(call, named[0], named[1], function, via)
+
+
 def _stack(task: TaskState) -> list[Frame]:
     frames = reliable(task.frames)
     return [task.pc, *frames] if task.pc and task.pc not in frames else frames
+
+
+def _reads_rcu(task: TaskState) -> str:
+    """Whether a grace period waits for this task: a stall names it, or it left its reader open."""
+    if task.source == "rcu-stall":
+        return "the RCU stall names it"
+    held = [ref for ref in task.held if ref.name == "rcu_read_lock"]
+    if task.running or not held or any(ref.at and "show_all" in ref.at.symbol for ref in held):
+        return ""
+    return "it is inside rcu_read_lock()"
 
 
 def _queue(task: TaskState) -> tuple[str, ...]:
@@ -377,25 +382,6 @@ def _merge(printed: LockUse, read: LockUse) -> LockUse:
         member=read.member or printed.member,
         evidence=tuple(dict.fromkeys((*printed.evidence, *read.evidence))),
     )
-
-
-def _call_to(function: CFunction, line: int, name: str) -> Call | None:
-    """The call at a line that led to `name`: directly, or the only one through a pointer."""
-    calls = function.calls(line, line)
-    direct = [call for call in calls if call.name == name]
-    through = [call for call in calls if call.through]
-    chosen = direct or through
-    return chosen[0] if len(chosen) == 1 else None
-
-
-def _bare(argument: str) -> str:
-    """``&v->lock`` → ``v->lock``."""
-    text = strip_parens(argument)
-    return strip_parens(text[1:]) if text.startswith("&") else text
-
-
-def _root(expression: str) -> str:
-    return re.split(r"->|\.|\[", expression, maxsplit=1)[0].strip("()&* ")
 
 
 def _describe(ref: LockRef) -> str:
