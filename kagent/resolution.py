@@ -227,6 +227,9 @@ class Culprit(_Model):
     task: str
     pid: int | None = None
     why: str
+    kind: str = ""
+    """What keeps it: ``died`` (an oops), ``left`` (without unlocking), ``runs``, or what it waits
+    for: ``event``, ``handler``, ``grace-period``, ``io``, ``sleep``."""
 
 
 class Deadlock(_Model):

@@ -109,11 +109,10 @@ def _annotate(step: _Step) -> str:
 
 
 def _recursion(step: _Step, deadlock: Deadlock) -> list[str]:
-    place = f"{step.member.where.function}()" if step.member.where else "the inner function"
     if deadlock.verdict == "possible" and step.holds != step.wants:
         return _same_class(step, deadlock)
     found = [
-        f"do not take {step.wants} again in {place}{step.wants_at}: it is held"
+        f"do not take {step.wants} again{step.wants_at}: it is held"
         f"{step.holds_at or ' by the same task'}; drop it first, or split out a variant for "
         "callers that hold it"
     ]
@@ -172,20 +171,30 @@ def _irq_states(report: Report) -> tuple[str, ...]:
 def _without_cycle(deadlock: Deadlock) -> list[str]:
     culprit = deadlock.culprit
     if culprit is None:
-        return []
-    name = f"{culprit.task}/{culprit.pid}" if culprit.pid is not None else culprit.task
-    if "died in an oops" in culprit.why:
-        return [f"fix the oops of {name} first: what the others wait for died with it"]
-    if "nobody in the log is about to signal" in culprit.why:
+        if not any(victim.waits_for for victim in deadlock.victims):
+            return []
         return [
+            "look for a path that returns with the lock held: early returns and error labels; or "
+            "get the owner's stack (sysrq-t, or sysrq-l if it runs)"
+        ]
+    name = f"{culprit.task}/{culprit.pid}" if culprit.pid is not None else culprit.task
+    remedies = {
+        "died": f"fix the oops of {name} first: what the others wait for died with it",
+        "left": (
+            f"look for the path on which {name} returns with the lock held: early returns and "
+            "error labels"
+        ),
+        "event": (
             f"find the path that should have woken {name} and returned without doing so: an error "
             "path, a lost interrupt, or a wake-up before the wait"
-        ]
-    if "keeps running" in culprit.why:
-        return [f"find out why {name} does not leave its loop; no lock order is at fault"]
-    if "without unlocking" in culprit.why:
-        return ["look for a path that returns with the lock held: early returns and error labels"]
-    return []
+        ),
+        "runs": f"find out why {name} does not leave its loop; no lock order is at fault",
+        "handler": f"find out why what {name} waits for does not get on; it is not in the log",
+        "grace-period": f"find the reader that {name} waits for: sysrq-l, or the RCU stall report",
+        "sleep": f"do not sleep or poll with the lock held: {name} does, and the others queue",
+        "io": f"look at the device or file system that {name} waits for, not at the locks",
+    }
+    return [remedies[culprit.kind]] if culprit.kind in remedies else []
 
 
 def _step(member: CycleMember) -> _Step:

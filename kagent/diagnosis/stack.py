@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ from kagent.symbols.model import Symbolized
 __all__ = [
     "Symbols",
     "by_frame",
+    "contexts",
     "frame_evidence",
     "frame_points",
     "frames_of",
@@ -22,6 +24,12 @@ __all__ = [
     "reliable",
     "site_of",
 ]
+
+_ENTRY = re.compile(
+    r"el1h?(?:_64)?_(?:irq|fiq|error)|__irq_svc|ret_from_(?:intr|exception)|apic_timer_interrupt"
+    r"|hardware_interrupt_common(?:_virt)?|decrementer_common(?:_virt)?|handle_exception"
+)
+"""Entry code after which the interrupted context follows."""
 
 Symbols: TypeAlias = Mapping[Frame, Symbolized]
 """What the debug info says about each frame; an empty mapping where there is none."""
@@ -58,6 +66,22 @@ def points(frames: Sequence[Frame], symbols: Symbols) -> Iterator[tuple[Frame, S
     for frame in frames:
         for point in frame_points(frame, symbols):
             yield frame, point
+
+
+def contexts(frames: Sequence[Frame]) -> list[int]:
+    """For each frame: 0 in the innermost context, one more below every interrupt or exception.
+
+    x86 prints the interrupted ``RIP:`` in the middle of the stack; elsewhere the entry code's
+    name tells.
+    """
+    found: list[int] = []
+    depth = 0
+    for at, frame in enumerate(frames):
+        entered = at > 0 and _ENTRY.fullmatch(frames[at - 1].symbol) is not None
+        if at > 0 and (frame.exact or entered):
+            depth += 1
+        found.append(depth)
+    return found
 
 
 def own_point(frames: Sequence[Frame], symbols: Symbols) -> tuple[Frame, SourcePoint] | None:

@@ -130,6 +130,8 @@ class Draft:
     lockdep: LockdepDraft | None = None
     oom: OomDraft | None = None
     held: dict[tuple[str, int], list[LockRef]] = field(default_factory=dict)
+    counted: dict[tuple[str, int], int] = field(default_factory=dict)
+    """How many locks a list of held locks announces."""
     holder: tuple[str, int] | None = None
     """Whose locks are being listed."""
     messages: list[str] = field(default_factory=list)

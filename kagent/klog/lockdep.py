@@ -104,6 +104,7 @@ def read_lockdep(draft: Draft, line: Line) -> bool:
     if "held by " in text and (match := _HELD_BY.search(text) or _LAST_HELD.search(text)):
         draft.holder = (match["comm"].strip(), int(match["pid"]))
         draft.held.setdefault(draft.holder, [])
+        draft.counted[draft.holder] = int(match["n"] or 0)
         draft.stack = None
         return True
     if "){" in text and not text.startswith("->") and (lock := parse_lock(line)):

@@ -175,6 +175,8 @@ class TaskState:
     pc: Frame | None = None
     frames: tuple[Frame, ...] = ()
     held: tuple[LockRef, ...] = ()
+    unlisted: int = 0
+    """Locks that lockdep counted and did not list, as it does for running tasks."""
     owner: tuple[str, int] | None = None
     """``blocked on a mutex likely owned by task`` (comm, pid), printed since 6.16."""
     workqueue: str | None = None

@@ -134,7 +134,9 @@ def _open_task(draft: Draft, line: Line, match: re.Match[str]) -> None:
     draft.open_block(Block("task", comm, pid, state=state, source=source), line)
 
 
-def _state_of(block: Block, held: dict[tuple[str, int], list[LockRef]]) -> TaskState | None:
+def _state_of(
+    block: Block, held: dict[tuple[str, int], list[LockRef]], counted: dict[tuple[str, int], int]
+) -> TaskState | None:
     if block.pid is None or block.comm is None:
         return None
     if block.kind in ("self", "panic") and block.source == "oops":
@@ -150,6 +152,7 @@ def _state_of(block: Block, held: dict[tuple[str, int], list[LockRef]]) -> TaskS
         pc=block.pc,
         frames=tuple(block.frames),
         held=tuple(locks or ()),
+        unlisted=0 if locks else counted.get((block.comm, block.pid), 0),
         owner=block.owner,
         workqueue=block.workqueue,
         source=block.source,
@@ -160,9 +163,21 @@ def _state_of(block: Block, held: dict[tuple[str, int], list[LockRef]]) -> TaskS
 def freeze_tasks(draft: Draft) -> tuple[TaskState, ...]:
     """All tasks of a report; those that only appear as holders of locks come last."""
     held = dict(draft.held)
-    tasks = [t for b in (draft.own, *draft.blocks) if (t := _state_of(b, held)) is not None]
+    counted = draft.counted
+    blocks = (draft.own, *draft.blocks)
+    tasks = [t for b in blocks if (t := _state_of(b, held, counted)) is not None]
     for (comm, pid), locks in held.items():
-        tasks.append(TaskState(comm, pid, held=tuple(locks), source="held-locks"))
+        unlisted = 0 if locks else counted.get((comm, pid), 0)
+        tasks.append(
+            TaskState(
+                comm,
+                pid,
+                held=tuple(locks),
+                unlisted=unlisted,
+                running=unlisted > 0,
+                source="held-locks",
+            )
+        )
     return tuple(tasks)
 
 
@@ -189,6 +204,7 @@ def _join(known: TaskState, later: TaskState) -> TaskState:
         pc=first.pc or second.pc,
         frames=first.frames,
         held=first.held or second.held,
+        unlisted=first.unlisted or second.unlisted,
         owner=first.owner or second.owner,
         workqueue=first.workqueue or second.workqueue,
         source=first.source,

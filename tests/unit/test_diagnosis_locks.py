@@ -312,7 +312,7 @@ def test_an_owner_that_died_keeps_its_lock(source):
     result = case.graph(source, [report])
     assert result.deadlock.verdict == "not-a-deadlock"
     assert result.deadlock.culprit.task == "trim"
-    assert "died in an oops" in result.deadlock.culprit.why
+    assert "died in the earlier oops" in result.deadlock.culprit.why
     assert [victim.task for victim in result.deadlock.victims] == ["next"]
 
 

@@ -30,6 +30,8 @@ class Edge:
     """True where the owner may just as well be another waiter."""
     any_of: bool = False
     """True where one of the waiter's edges is enough to let it go on."""
+    queued: bool = False
+    """True where the owner does not hold the lock yet, but comes before the waiter."""
 
 
 def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
@@ -58,7 +60,7 @@ def never_served(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> set[int]:
     waits: dict[int, list[Edge]] = {}
     for edge in edges:
         waits.setdefault(edge.waiter, []).append(edge)
-    stuck = {at for at in waits if not tasks[at].dead}
+    stuck = {at for at in waits if not tasks[at].fate}
     shrunk = True
     while shrunk:
         free = {
@@ -81,7 +83,7 @@ class _LookUp:
         self.waiting = _index((task.waits,) if task.waits else () for task in tasks)
 
     def around(self, task: TaskLocks, waits: LockUse) -> Iterable[int]:
-        """Tasks that hold it or would signal it, and candidates that only a closer look rules out."""
+        """Tasks that hold it or would signal it, or that only a closer look rules out."""
         if waits.kind in ("handler", "grace-period") or task.owner:
             return range(self.count)
         keys = identities(waits)
@@ -135,6 +137,8 @@ def _edges_of(
             yield edge
     if waits.kind == "lock" and waits.mode == "read" and not shut_out:
         yield from _behind_writers(at, waits, tasks, look_up)
+    elif waits.kind == "lock" and not shut_out:
+        yield from _unlisted(at, waits, tasks)
 
 
 def _behind_writers(
@@ -148,7 +152,20 @@ def _behind_writers(
         same, proven = same_lock(waits, queued)
         if same:
             why = f"is queued for {queued.name} as a writer, and later readers wait behind it"
-            yield Edge(at, other, queued, proven, why)
+            yield Edge(at, other, queued, proven, why, queued=True)
+
+
+def _unlisted(at: int, waits: LockUse, tasks: Sequence[TaskLocks]) -> Iterator[Edge]:
+    """Running tasks that may hold what nobody else holds (lockdep_print_held_locks())."""
+    if waits.address is None:
+        return  # no list of held locks would show it
+    for other, task in enumerate(tasks):
+        if other != at and task.unlisted:
+            why = (
+                f"runs with {task.unlisted} locks that lockdep does not list while it runs, and "
+                f"no other task holds {waits.name}"
+            )
+            yield Edge(at, other, replace(waits, where=None, inferred=True), False, why)
 
 
 def _owned(at: int, other: int, waits: LockUse, owner: TaskLocks) -> Edge | None:

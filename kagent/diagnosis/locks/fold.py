@@ -27,7 +27,7 @@ def tasks_of(log: KernelLog) -> tuple[TaskState, ...]:
             latest.setdefault(dead.pid, dead)
     whole = {r.context.pid: r for r in log.reports if r.pc is not None}
     for task in log.tasks:
-        if task.frames or task.held or task.pc:
+        if task.frames or task.held or task.pc or task.unlisted:
             task = _with_interrupted(task, whole.get(task.pid))
             known = latest.get(task.pid)
             latest[task.pid] = _newer(known, task) if known else task
@@ -74,6 +74,7 @@ def _newer(old: TaskState, new: TaskState) -> TaskState:
     return replace(
         stack,
         held=new.held or old.held,
+        unlisted=0 if new.held else new.unlisted or old.unlisted,
         state=new.state or old.state,
         cpu=new.cpu if new.cpu is not None else old.cpu,
         owner=new.owner or old.owner,

@@ -41,7 +41,7 @@ class Taken:
     """The lock as an expression in `function`'s terms: ``&v->data_lock``."""
     function: CFunction
     via: Call | None = None
-    """The call that led to `function`, where that is not on the stack itself: it ended in a jump."""
+    """The call that led to `function`, where a jump at its end took it off the stack."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, class_label, same_lock
+from kagent.diagnosis.locks.model import (
+    INVENTED,
+    LockUse,
+    TaskLocks,
+    class_label,
+    same_lock,
+)
 from kagent.diagnosis.locks.primitives import waits_in
 from kagent.diagnosis.stack import Symbols, log_origin, own_point, site_of
 from kagent.klog.model import ChainLink, Frame, KernelLog, LockdepFacts, LockRef, Report
@@ -51,6 +57,10 @@ _ONE_LOCK = {
         "interrupt on the CPU that holds it would spin for ever"
     ),
 }
+_LEFT = {
+    "held-at-return": "returned to user space without unlocking",
+    "held-at-exit": "exited without unlocking",
+}
 _ATOMIC = ("scheduling while atomic", "sleeping function called from invalid context")
 
 
@@ -68,6 +78,8 @@ def enrich(tasks: Sequence[TaskLocks], log: KernelLog) -> list[TaskLocks]:
     known = list(tasks)
     for report in log.reports:
         facts = report.locks
+        if facts is not None and facts.variant in _LEFT:
+            _keep_holding(known, facts, report)
         if facts is None or not (facts.chain or facts.acquiring):
             continue
         addresses = _addresses(facts)
@@ -76,6 +88,22 @@ def enrich(tasks: Sequence[TaskLocks], log: KernelLog) -> list[TaskLocks]:
                 continue
             known[at] = _with_classes(_matched(task, facts, report), addresses)
     return known
+
+
+def _keep_holding(known: list[TaskLocks], facts: LockdepFacts, report: Report) -> None:
+    """A task that left the kernel, or died, with locks held: it holds them still."""
+    if facts.task is None or facts.pid is None or not facts.holding:
+        return
+    at = next((n for n, task in enumerate(known) if task.pid == facts.pid), None)
+    task = known[at] if at is not None else TaskLocks(facts.task, facts.pid)
+    for ref in facts.holding:
+        task = _with_hold(task, ref, report)
+    if task.waits is None:
+        task = replace(task, fate=_LEFT[facts.variant], running=False)
+    if at is None:
+        known.append(task)
+    else:
+        known[at] = task
 
 
 def _matched(task: TaskLocks, facts: LockdepFacts, report: Report) -> TaskLocks:
@@ -123,6 +151,8 @@ def _with_wait(task: TaskLocks, ref: LockRef, report: Report) -> TaskLocks:
 
 def _with_hold(task: TaskLocks, ref: LockRef, report: Report, *, read: bool = False) -> TaskLocks:
     """Add a lock lockdep saw held, or lend its class to the one that was read from source."""
+    if INVENTED.match(ref.name):
+        return task
     use = LockUse(name=class_label(ref.name), type="", address=ref.address,
                   lock_class=ref.name, inferred=read)  # fmt: skip
     for at, held in enumerate(task.holds):

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from kagent.klog.model import TaskState
 from kagent.resolution import Evidence, SourcePoint
 
-__all__ = ["LockUse", "TaskGroup", "TaskLocks", "class_label", "identities", "same_lock"]
+__all__ = [
+    "DIED",
+    "INVENTED",
+    "LockUse",
+    "TaskGroup",
+    "TaskLocks",
+    "class_label",
+    "identities",
+    "same_lock",
+]
+
+DIED = "died in the earlier oops"
+INVENTED = re.compile(
+    r"rcu_(?:read_)?lock|rcu_callback|fs_reclaim|mmu_notifier|\((?:wq|work|kthread)\w{0,8}_completion\)"
+)
+"""Classes that lockdep made up to track waits that are no locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +81,10 @@ class TaskLocks:
     state: str | None = None
     cpu: int | None = None
     running: bool = False
-    dead: bool = False
-    """True when it died in an oops."""
+    fate: str = ""
+    """Why it will never release anything: `DIED`, or that it left without unlocking."""
+    unlisted: int = 0
+    """Locks that lockdep counts but does not list, because the task runs."""
     owner: tuple[str, int] | None = None
     """The lock's owner that the kernel itself named."""
     reads_rcu: str = ""

@@ -41,6 +41,8 @@ class Link:
     function: CFunction | None
     callee: str | None
     """The function it called at that line, as the stack shows it."""
+    context: int = 0
+    """0 in the innermost context, one more below every interrupt."""
 
     @property
     def line(self) -> int | None:
@@ -192,9 +194,10 @@ def file_scope(text: str, name: str) -> tuple[str, bool] | None:
 def _declaration(name: str) -> re.Pattern[str]:
     """A line that declares `name`: alone, after others, after a struct's body, by a macro."""
     quoted = re.escape(name)
+    first = r"[A-Za-z_][\w *]{0,120}?[ *](?:\w+[^;(]{0,80}?,\s*\*?)?"
     end = rf"{quoted}\s*(?:\[[^\]]{{0,80}}\]\s*)?(?:__\w+(?:\([^)]{{0,60}}\))?\s*)?(?:[=;,]|$)"
     return re.compile(
-        rf"(?!return\b|goto\b|typedef\b)[A-Za-z_][\w *]{{0,120}}?[ *](?:\w+[^;(]{{0,80}}?,\s*\*?)?{end}"
+        rf"(?!return\b|goto\b|typedef\b){first}{end}"
         rf"|\}}\s*(?:__\w+\s+)?{end}"
         rf"|[\w ]{{0,40}}\b(?:DEFINE|DECLARE)_\w{{1,40}}\s*\(\s*{quoted}\s*[,)]"
     )

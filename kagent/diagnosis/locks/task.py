@@ -7,20 +7,21 @@ from the source along the task's stack, and marked as inferred.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from kagent.diagnosis.code import Call, CFunction
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.diagnosis.locks.handlers import handlers_of
 from kagent.diagnosis.locks.held import Taken, held_at, lock_argument, signals_after
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, class_label, same_lock
+from kagent.diagnosis.locks.model import DIED, INVENTED, LockUse, TaskLocks, class_label, same_lock
 from kagent.diagnosis.locks.names import Link, follow, root_of
 from kagent.diagnosis.locks.primitives import Primitive, waits_in, wrapped
 from kagent.diagnosis.reader import LineSource, Reader, TypeSource
 from kagent.diagnosis.stack import (
     Symbols,
     by_frame,
+    contexts,
     frame_evidence,
     frame_points,
     log_origin,
@@ -38,15 +39,11 @@ _MAX_LINKS = 48
 _MAX_FRAME_FACTS = 6
 _WAIT_QUEUE = Primitive("wait queue", "event")
 _OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to|__sched_text_start")
-_PSEUDO_LOCKS = re.compile(
-    r"rcu_(?:read_)?lock|rcu_callback|fs_reclaim|mmu_notifier|\((?:wq|work|kthread)\w{0,8}_completion\)"
-)
-"""Classes that lockdep invents to track waits which are no locks."""
 
 
 def analyse_task(
     task: TaskState,
-    symbolized: Iterable[Symbolized] = (),
+    symbolized: Iterable[Symbolized] | Symbols = (),
     *,
     source: LineSource | None = None,
     types: TypeSource | None = None,
@@ -55,7 +52,8 @@ def analyse_task(
 
     `symbolized` should cover the task's frames and the ``at:`` frames of its held locks.
     """
-    return _Task(task, by_frame(symbolized), Reader(source, types)).analyse()
+    symbols = symbolized if isinstance(symbolized, Mapping) else by_frame(symbolized)
+    return _Task(task, symbols, Reader(source, types)).analyse()
 
 
 class _Task:
@@ -92,7 +90,8 @@ class _Task:
             state=task.state,
             cpu=task.cpu,
             running=task.running,
-            dead=task.source == "oops",
+            fate=DIED if task.source == "oops" else "",
+            unlisted=task.unlisted,
             owner=task.owner,
             reads_rcu=_reads_rcu(task),
             blocked_seconds=task.blocked_seconds,
@@ -103,18 +102,33 @@ class _Task:
 
     def _links(self) -> Iterator[Link]:
         callee: str | None = None
-        for frame in self.frames:
+        for frame, context in zip(self.frames, contexts(self.frames), strict=True):
             for point in frame_points(frame, self.symbols):
                 function = None
                 if point.line and not is_helper(point.function, point.file):
                     function = self.reader.function_at(point)
-                yield Link(frame, point, function, callee)
+                yield Link(frame, point, function, callee, context)
                 callee = base_name(point.function)
 
     def _wait_link(self) -> tuple[Primitive, int] | None:
-        """The outermost waiting primitive on top of the stack, and the link that called it."""
+        """The outermost waiting primitive on top of the stack, and the link that called it.
+
+        A task caught on a CPU may have been interrupted in it: then it is on top of what the
+        interrupt interrupted. To count, a lock's slow path must be the very top there.
+        """
+        if not self.task.running:
+            return self._wait_in(0)
+        for context in range(1 + max((link.context for link in self.links), default=0)):
+            found = self._wait_in(context)
+            if found and (found[0].kind != "lock" or self._spins(context)):
+                return found
+        return None
+
+    def _wait_in(self, context: int) -> tuple[Primitive, int] | None:
         found: Primitive | None = None
         for at, link in enumerate(self.links):
+            if link.context < context:
+                continue
             name = link.point.function
             primitive = waits_in(name)
             if found is None and _OFF_CPU.fullmatch(base_name(name)):
@@ -125,6 +139,12 @@ class _Task:
                 return (found, at) if found else None
         return (found, len(self.links)) if found else None
 
+    def _spins(self, context: int) -> bool:
+        """Whether a context of a running task is in a lock's slow path, not merely near it."""
+        own = (link.frame for link in self.links if link.context == context)
+        top = next((frame for frame in own if not is_scaffold(frame.symbol)), None)
+        return top is not None and waits_in(top.symbol) is not None
+
     # Waiting ------------------------------------------------------------------------------------
 
     def _waits(self) -> LockUse | None:
@@ -132,8 +152,6 @@ class _Task:
         if found is None:
             return None
         primitive, at = found
-        if primitive.kind == "lock" and self.task.running and not self._spins():
-            return None
         if at >= len(self.links):
             return LockUse(name=primitive.type, type=primitive.type, kind=primitive.kind,
                            mode=primitive.mode)  # fmt: skip
@@ -155,11 +173,6 @@ class _Task:
         """The one lock of the whole kernel that ``rtnl_lock()`` and its like take."""
         known = (wrapped(link.point.function) for link in self.links[:at])
         return next((entry[1] for entry in known if entry and "{" not in entry[1]), None)
-
-    def _spins(self) -> bool:
-        """Whether a task caught on a CPU was caught in a lock's slow path, not merely near it."""
-        top = [f for f in self.frames if not is_scaffold(f.symbol)][:1]
-        return bool(top) and waits_in(top[0].symbol) is not None
 
     def _wait_call(self, link: Link, primitive: Primitive) -> Taken | None:
         """The call at the wait line that takes that kind of lock.
@@ -189,7 +202,7 @@ class _Task:
         lockdep enters a lock in the list before the task blocks on it.
         """
         holds: list[LockUse] = []
-        entries = [ref for ref in self.task.held if not _PSEUDO_LOCKS.match(ref.name)]
+        entries = [ref for ref in self.task.held if not INVENTED.match(ref.name)]
         for at, ref in enumerate(entries):
             use = self._from_lockdep(ref)
             last = at == len(entries) - 1
