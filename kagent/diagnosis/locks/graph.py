@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kagent.diagnosis.locks.edges import Edge, never_served, wait_edges
 from kagent.diagnosis.locks.lockdep import enrich, possible
-from kagent.diagnosis.locks.model import TaskLocks
-from kagent.diagnosis.locks.outside import behind, no_deadlock, undecided
+from kagent.diagnosis.locks.model import LockUse, TaskLocks
+from kagent.diagnosis.locks.outside import Verdict, behind, no_deadlock, undecided
 from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim
 from kagent.diagnosis.stack import by_frame
 from kagent.klog.model import KernelLog
@@ -56,14 +56,27 @@ def build_wait_graph(
     edges = wait_edges(known)
     cycles = _cycles(known, edges)
     ledger = merge_evidence([], [fact for task in known for fact in task.evidence])
+    warned = possible(log, by_frame(symbolized))
     if cycles:
         deadlock, findings, more = _deadlock(known, edges, cycles)
-    elif found := possible(log, by_frame(symbolized)):
-        deadlock, findings, more = found
+    elif warned and warned[0].verdict == "possible":
+        deadlock, findings, more = warned
     else:
         deadlock, findings, more = undecided(known, edges) or no_deadlock(known, edges)
+        if warned:
+            deadlock, findings, more = _with_warning(warned, (deadlock, findings, more))
     ledger = merge_evidence(ledger, more)
     return GraphResult(deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known))
+
+
+def _with_warning(warned: Verdict, found: Verdict) -> Verdict:
+    """A broken lock rule, and what hangs after it."""
+    deadlock, findings, more = found
+    if not deadlock.victims and deadlock.culprit is None:
+        return warned
+    reason = f"{warned[0].reason} {deadlock.reason}"
+    joined = deadlock.model_copy(update={"reason": reason})
+    return joined, [*warned[1], *findings], [*warned[2], *more]
 
 
 # Cycles -----------------------------------------------------------------------------------------
@@ -142,11 +155,12 @@ def _with_before(used: Sequence[Edge]) -> list[tuple[Edge, Edge]]:
 
 def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember:
     task = tasks[edge.waiter]
-    waits = task.waits
-    wanted = before.lock  # what the task before it waits for, as this task holds it
+    waits = _alike(task.waits, edge.lock) if task.waits else None
+    # What the task before it waits for, as this task holds it
+    wanted = _alike(before.lock, tasks[before.waiter].waits)
     held: dict[str, SourcePoint | None] = {}
     first = () if before.queued else (wanted,)
-    for use in (*first, *(use for use in task.holds if use != wanted)):
+    for use in (*first, *(use for use in task.holds if use != before.lock)):
         held.setdefault(label(use), use.where)
     return CycleMember(
         task=task.comm,
@@ -158,6 +172,13 @@ def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember
         where=waits.where if waits else None,
         inferred=not edge.certain or wanted.inferred,
     )
+
+
+def _alike(use: LockUse, other: LockUse | None) -> LockUse:
+    """`use` under the name that both ends of an edge share: lockdep's, where one end knows it."""
+    if other is None or use.address is not None or other.address is None or use.kind != "lock":
+        return use
+    return replace(use, name=other.name, address=other.address)
 
 
 def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:

@@ -21,7 +21,8 @@ __all__ = [
 
 DIED = "died in the earlier oops"
 INVENTED = re.compile(
-    r"rcu_(?:read_)?lock|rcu_callback|fs_reclaim|mmu_notifier|\((?:wq|work|kthread)\w{0,8}_completion\)"
+    r"rcu_(?:read_)?lock|rcu_callback|fs_reclaim|mmu_notifier|\(&[^()]{1,80}\)$"
+    r"|\((?:wq|work|kthread)\w{0,8}_completion\)"
 )
 """Classes that lockdep made up to track waits that are no locks."""
 

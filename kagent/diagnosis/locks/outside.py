@@ -9,7 +9,7 @@ from kagent.diagnosis.locks.model import DIED, LockUse, TaskLocks, same_lock
 from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim, what
 from kagent.resolution import Culprit, Deadlock, Evidence, Finding
 
-__all__ = ["behind", "no_deadlock", "undecided"]
+__all__ = ["Verdict", "behind", "no_deadlock", "undecided"]
 
 _BYSTANDERS = ("khungtaskd", "swapper/", "watchdog/")  # they report, or idle
 Verdict = tuple[Deadlock, list[Finding], list[Evidence]]

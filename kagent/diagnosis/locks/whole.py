@@ -18,8 +18,8 @@ __all__ = ["analyse_stack", "shows_blocked_tasks", "wait_facts"]
 
 
 def shows_blocked_tasks(log: KernelLog) -> bool:
-    """Whether some task of the log hangs, as the kernel or a dump of blocked tasks says."""
-    return any(task.blocked_seconds or task.state == "D" for task in log.tasks)
+    """Whether some task of the log hangs or spins, as the kernel or a dump of tasks says."""
+    return any(t.blocked_seconds or t.state == "D" or t.source == "lockup" for t in log.tasks)
 
 
 def wait_facts(
