@@ -96,11 +96,16 @@ def _ask(state: TaskInput, settings: Settings, locks: list[TaskLocks]) -> dict[s
 
 
 @node
-def wait_graph(state: State, _runtime: Runtime[Settings]) -> dict[str, Any]:
+def wait_graph(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
     """Join the tasks' locks into a graph; its verdict is the rules' and stands."""
-    result = build_wait_graph(
-        state.get("task_locks", []), state["kernel_log"], state.get("symbolized", [])
-    )
+    with open_toolbox(runtime.context, primary_report(state).context) as box:
+        result = build_wait_graph(
+            state.get("task_locks", []),
+            state["kernel_log"],
+            state.get("symbolized", []),
+            source=box.source,
+            types=box.symbolizer,
+        )
     return {
         "deadlock": result.deadlock,
         "evidence": list(result.evidence),

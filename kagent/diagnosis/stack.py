@@ -102,6 +102,9 @@ def frames_of(log: KernelLog, tasks: Iterable[TaskState] = ()) -> list[Frame]:
             refs = [*facts.holding, *([facts.acquiring] if facts.acquiring else [])]
             found.update(dict.fromkeys(ref.at for ref in refs if ref.at))
             found.update(dict.fromkeys(f for link in facts.chain for f in link.frames))
+            if facts.irq is not None:
+                found.update(dict.fromkeys((*facts.irq.safe_at, *facts.irq.unsafe_at)))
+                found.update(dict.fromkeys(f for link in facts.irq.path for f in link.frames))
     for task in (*log.tasks, *tasks):
         frames = [*([task.pc] if task.pc else []), *task.frames]
         found.update(dict.fromkeys(frames))

@@ -9,7 +9,7 @@ from kagent.klog.lines import Line
 from kagent.klog.model import ChainLink, Frame, LockRef, TaskState, Trace, TraceRole
 from kagent.klog.oom_model import OomCounter, OomSlab, OomTask, OomVictim, OomZone
 
-__all__ = ["Block", "Draft", "LockdepDraft", "OomDraft", "StackDraft"]
+__all__ = ["Block", "Draft", "LockClassDraft", "LockdepDraft", "OomDraft", "StackDraft"]
 
 
 @dataclass(slots=True)
@@ -70,6 +70,17 @@ class Block:
 
 
 @dataclass(slots=True)
+class LockClassDraft:
+    """A class in a list of dependencies, with the stacks that belong to it."""
+
+    part: str
+    """Which list: ``safe``, ``unsafe`` or ``short``."""
+    lock: LockRef
+    first: int
+    """Index into the draft's stacks where its own begin."""
+
+
+@dataclass(slots=True)
 class LockdepDraft:
     """What a lockdep report has stated so far."""
 
@@ -81,8 +92,15 @@ class LockdepDraft:
     holding: list[LockRef] = field(default_factory=list)
     chain: list[ChainLink] = field(default_factory=list)
     states: tuple[str, str] | None = None
-    expect: Literal["acquiring", "holding", "release", None] = None
+    expect: Literal["acquiring", "holding", "release", "safe", "unsafe", None] = None
     """What the next line of a lock, or the next frame for a release, will be."""
+    irq: str | None = None
+    """Which interrupts an irq report is about."""
+    safe: LockRef | None = None
+    unsafe: LockRef | None = None
+    part: str = ""
+    """The list of dependencies that is being printed."""
+    classes: list[LockClassDraft] = field(default_factory=list)
 
 
 @dataclass(slots=True)

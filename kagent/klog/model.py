@@ -126,19 +126,23 @@ class ChainLink:
 
 @dataclass(frozen=True, slots=True)
 class IrqProof:
-    """Why an interrupt can close the circle: it takes `safe`, and `unsafe` lets it come in.
+    """Why an interrupt can close a circle: it takes the first lock of `path`, while the last one
+    may be held when the interrupt comes in.
 
-    `path` leads from `safe` to `unsafe`: each lock was once taken while the one before it was held,
-    on the stack that the later one carries.
+    Each lock of the path was taken while the one before it was held, on the stack that it carries;
+    the first carries none. One lock alone is its own circle.
     """
 
     irq: str
-    """HARDIRQ or SOFTIRQ (before 4.15 also RECLAIM_FS)."""
+    """HARDIRQ, SOFTIRQ, NMI or (before 4.15) RECLAIM_FS."""
     path: tuple[ChainLink, ...]
     safe_at: tuple[Frame, ...] = ()
     """The stack on which an interrupt took the first lock of the path."""
     unsafe_at: tuple[Frame, ...] = ()
     """The stack that took the last lock of the path with interrupts enabled."""
+    here: Literal["safe", "unsafe", "order"] = "order"
+    """Which of these the reporting task did: took the first lock in an interrupt, the last one
+    outside, or two of the path in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ class LockdepFacts:
     states: tuple[str, str] | None = None
     """``{IN-HARDIRQ-W} -> {HARDIRQ-ON-W}`` of an inconsistent lock state."""
     irq: IrqProof | None = None
-    """Of irq-safe-unsafe and irq-inversion reports."""
+    """Of irq-safe-unsafe, irq-inversion and inconsistent-state reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -434,8 +434,6 @@ def test_a_stuck_task_inherits_lockdep_s_names():
     ("variant", "verdict", "words"),
     [
         ("recursive", "possible", "already holds"),
-        ("inconsistent-state", "possible", "interrupt"),
-        ("irq-safe-unsafe", "possible", "interrupts enabled"),
         ("bad-unlock", "not-a-deadlock", "does not hold"),
         ("held-freed", "not-a-deadlock", "frees memory"),
         ("held-at-return", "not-a-deadlock", "returns to user space"),

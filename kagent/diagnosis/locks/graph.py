@@ -11,10 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from kagent.diagnosis.locks.edges import Edge, never_served, wait_edges
-from kagent.diagnosis.locks.lockdep import enrich, possible
+from kagent.diagnosis.locks.lockdep import enrich
 from kagent.diagnosis.locks.model import LockUse, TaskLocks
 from kagent.diagnosis.locks.outside import Verdict, behind, no_deadlock, undecided
+from kagent.diagnosis.locks.possible import Possible
 from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim
+from kagent.diagnosis.reader import LineSource, TypeSource
 from kagent.diagnosis.stack import by_frame
 from kagent.klog.model import KernelLog
 from kagent.resolution import (
@@ -46,17 +48,23 @@ class GraphResult:
 
 
 def build_wait_graph(
-    tasks: Sequence[TaskLocks], log: KernelLog, symbolized: Iterable[Symbolized] = ()
+    tasks: Sequence[TaskLocks],
+    log: KernelLog,
+    symbolized: Iterable[Symbolized] = (),
+    *,
+    source: LineSource | None = None,
+    types: TypeSource | None = None,
 ) -> GraphResult:
     """Join the tasks' locks to a graph and judge it.
 
-    `symbolized` gives lockdep's own stacks their source lines.
+    `symbolized` gives lockdep's own stacks their source lines; `source` tells where they took the
+    locks that they held.
     """
     known = enrich(tasks, log)
     edges = wait_edges(known)
     cycles = _cycles(known, edges)
     ledger = merge_evidence([], [fact for task in known for fact in task.evidence])
-    warned = possible(log, by_frame(symbolized))
+    warned = Possible(log, by_frame(symbolized), source, types).verdict()
     if cycles:
         deadlock, findings, more = _deadlock(known, edges, cycles)
     elif warned and warned[0].verdict == "possible":

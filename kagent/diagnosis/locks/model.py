@@ -16,6 +16,7 @@ __all__ = [
     "TaskLocks",
     "class_label",
     "identities",
+    "plain_class",
     "same_lock",
 ]
 
@@ -111,10 +112,10 @@ def identities(use: LockUse) -> set[str]:
     found = set()
     if use.address is not None:
         found.add(f"address {use.address}")
-    for name in (use.instance, _plain(use.lock_class) if use.lock_class else None):
+    for name in (use.instance, plain_class(use.lock_class) if use.lock_class else None):
         if name:
             found.add(f"name {name}")
-    for name in (use.member, _plain(use.lock_class) if use.lock_class else None):
+    for name in (use.member, plain_class(use.lock_class) if use.lock_class else None):
         if name:
             found.add(f"member {_tail(name)}")
     return found
@@ -139,19 +140,19 @@ def same_lock(left: LockUse, right: LockUse) -> tuple[bool, bool]:
         apart = left.home and right.home and left.home != right.home
         return left.instance == right.instance and not apart, True
     for one, other in ((left.instance, right.lock_class), (right.instance, left.lock_class)):
-        if one and other and one == _plain(other):
+        if one and other and one == plain_class(other):
             return True, True
     if left.member and right.member:
         return left.member == right.member, False
     if left.lock_class and right.lock_class:
-        return _plain(left.lock_class) == _plain(right.lock_class), False
+        return plain_class(left.lock_class) == plain_class(right.lock_class), False
     for one, other in ((left.member, right.lock_class), (right.member, left.lock_class)):
         if one and other:
-            return _tail(one) == _tail(_plain(other)), False
+            return _tail(one) == _tail(plain_class(other)), False
     return False, False
 
 
-def _plain(lock_class: str) -> str:
+def plain_class(lock_class: str) -> str:
     """Lockdep's class name without address-of, subclass and version (``&q->lock/1`` …)."""
     return lock_class.lstrip("&").split("/")[0].split("#")[0]
 

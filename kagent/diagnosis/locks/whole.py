@@ -38,7 +38,7 @@ def wait_facts(
         for stack in (group.stacks if group else ())
         for entry in analyse_stack(stack, symbols, source=source, types=types)
     ]
-    return build_wait_graph(locks, log, known)
+    return build_wait_graph(locks, log, known, source=source, types=types)
 
 
 def analyse_stack(
