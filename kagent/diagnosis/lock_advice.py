@@ -6,6 +6,7 @@ Documentation/kernel-hacking/locking.rst ("Common Problems").
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ _HANDLERS = {
     "hrtimer": ("cancel the timer", "the timer callback"),
     "irq": ("free or disable the interrupt", "the interrupt handler"),
 }
+_SINGLE = re.compile(r"\w+(?:\.\w+)*")
 _EVENTS = ("completion", "wait queue", "bit")
 _TRYLOCK = {
     "mutex": "mutex_trylock()",
@@ -85,7 +87,7 @@ def _order(steps: Sequence[_Step], deadlock: Deadlock) -> list[str]:
             "release the first and start again"
         )
     if possible:
-        found.append(_annotate(inverted))
+        found += _annotate(inverted)
     return found
 
 
@@ -95,17 +97,20 @@ def _same_class(step: _Step, deadlock: Deadlock) -> list[str]:
         f"{step.wants_at}"
     ]
     if deadlock.verdict == "possible":
-        found.append(_annotate(step))
+        found += _annotate(step)
     return found
 
 
-def _annotate(step: _Step) -> str:
+def _annotate(step: _Step) -> list[str]:
+    """How to silence a false positive; a lock of one global object cannot be one."""
+    if _SINGLE.fullmatch(step.holds) and _SINGLE.fullmatch(step.wants):
+        return []
     nested = {"spinlock": "spin_lock_nested()", "rwsem": "down_write_nested()"}
     name = nested.get(step.type.split(" ")[0], "mutex_lock_nested()")
-    return (
+    return [
         "if these can never be the same objects, it is a false positive: tell lockdep with a "
         f"class of its own (lockdep_set_class()) or a subclass ({name})"
-    )
+    ]
 
 
 def _recursion(step: _Step, deadlock: Deadlock) -> list[str]:
@@ -122,7 +127,7 @@ def _recursion(step: _Step, deadlock: Deadlock) -> list[str]:
             "the first"
         )
     if deadlock.verdict == "possible":
-        found.append(_annotate(step))
+        found += _annotate(step)
     return found
 
 
@@ -148,11 +153,15 @@ def _event(step: _Step, steps: Sequence[_Step]) -> list[str]:
 
 def _interrupt(report: Report, steps: Sequence[_Step]) -> list[str]:
     stopped = next((step for step in steps if step.member.interrupt), steps[0])
-    suffix = "_bh" if "SOFTIRQ" in "".join(_irq_states(report)) else "_irqsave"
+    facts = report.locks
+    softly = "SOFTIRQ" in "".join(_irq_states(report)) or (
+        facts is not None and facts.irq is not None and facts.irq.irq == "SOFTIRQ"
+    )
+    suffix = "_bh" if softly else "_irqsave"
     outside = stopped.holds or stopped.wants
     found = [
-        f"take {outside} with spin_lock{suffix}() wherever an interrupt may come in"
-        f"{stopped.holds_at}"
+        f"take {outside} with spin_lock{suffix}() wherever an interrupt may come in, as"
+        f"{stopped.holds_at or ' outside of interrupts'}"
     ]
     if len(steps) > 1:
         inner = next(step for step in steps if step is not stopped)

@@ -164,8 +164,8 @@ def interleaving(cycle: Sequence[CycleMember]) -> list[str]:
     lines = ["".join(f"{head:<{width}}" for head in heads).rstrip()]
     lines.append("".join(f"{'-' * len(head):<{width}}" for head in heads).rstrip())
     lines += [row(at, text) for at, text in enumerate(took) if text]
-    # An interrupt comes after everybody else has asked.
-    order = sorted(range(len(cycle)), key=lambda at: cycle[at].interrupt)
+    # A queued writer asks before the reader behind it; an interrupt comes after everybody else.
+    order = sorted(range(len(cycle)), key=lambda at: (cycle[at].interrupt, bool(cycle[at].holds)))
     lines += [row(at, text) for at in order for text in asked[at]]
     return [*lines, "*** DEADLOCK ***"]
 

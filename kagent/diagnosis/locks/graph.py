@@ -179,6 +179,7 @@ def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember
         lock_type=waits.type or None if waits else None,
         where=waits.where if waits else None,
         inferred=not edge.certain or wanted.inferred,
+        interrupt=waits is not None and waits.context < wanted.context,
     )
 
 

@@ -59,6 +59,8 @@ class LockUse:
     expression: str | None = None
     """As the source spells it."""
     where: SourcePoint | None = None
+    context: int = 0
+    """0 in the innermost context of the stack, one more below every interrupt."""
     inferred: bool = False
     """True when read from source rather than stated by the kernel."""
     evidence: tuple[str, ...] = ()

@@ -48,8 +48,12 @@ _HARMLESS = {
     "suspicious-rcu": "it uses RCU-protected data without the protection RCU asks for",
     "wait-context": "it takes a lock that may sleep where sleeping is not allowed",
 }
-_IRQS = {"HARDIRQ": "hard interrupt", "SOFTIRQ": "soft interrupt", "NMI": "non-maskable interrupt",
-         "RECLAIM_FS": "memory reclaim"}  # fmt: skip
+_IRQS = {
+    "HARDIRQ": "hardware interrupt",
+    "SOFTIRQ": "soft interrupt",
+    "NMI": "non-maskable interrupt",
+    "RECLAIM_FS": "memory reclaim",
+}
 _ATOMIC = ("scheduling while atomic", "sleeping function called from invalid context")
 
 
@@ -324,10 +328,10 @@ _NOBODY = "No task is seen stuck in it."
 def _interrupted(proof: IrqProof, cycle: Sequence[CycleMember]) -> str:
     """The interrupt edge in words, then the orders that lead back to it."""
     stopped, orders = cycle[0], cycle[1:]
-    irq = _IRQS.get(proof.irq.removesuffix("-READ"), "interrupt")
+    irq = _IRQS.get(proof.irq, "interrupt")
     taken = stopped.taken[0] if stopped.taken else None
     text = (
-        f"{stopped.task} takes {stopped.holds[0]}{_in(taken)} with interrupts enabled; a {irq} may "
+        f"{stopped.task} takes {stopped.holds[0]}{_in(taken)} with {irq}s enabled; one may "
         f"come in there and take {stopped.waits_for}{_in(stopped.where)}"
     )
     if not orders:

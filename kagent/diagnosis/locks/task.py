@@ -162,6 +162,7 @@ class _Task:
             kind=primitive.kind,
             mode=primitive.mode,
             where=link.point,
+            context=link.context,
             evidence=(self._cite(frame_evidence(link.frame, self.symbols)),),
         )
         if single := self._known_wrapper(at):
@@ -235,7 +236,7 @@ class _Task:
         own = own_point([ref.at], self.symbols)
         point = own[1] if own else SourcePoint(function=base_name(ref.at.symbol),
                                                module=ref.at.module)  # fmt: skip
-        use = replace(use, where=point)
+        use = replace(use, where=point, context=self._context_of(ref.at))
         function = self.reader.function_at(point)
         if function is None or point.line is None:
             return use
@@ -248,6 +249,11 @@ class _Task:
                 )
                 return replace(typed, name=use.name)
         return use
+
+    def _context_of(self, frame: Frame) -> int:
+        """In which context of the stack a function stands."""
+        found = (link.context for link in self.links if link.frame.symbol == frame.symbol)
+        return next(found, 0)
 
     def _inferred_holds(self, printed: Sequence[LockUse]) -> list[LockUse]:
         """Locks that the functions on the stack took before the calls they are in.
@@ -269,6 +275,7 @@ class _Task:
                     mode=taken.primitive.mode,
                     where=SourcePoint(function=link.point.function, file=link.point.file,
                                       line=taken.call.line, module=link.point.module),
+                    context=link.context,
                     inferred=True,
                     evidence=(
                         self._cite(self.reader.line_evidence(link.function, taken.call.line)),
