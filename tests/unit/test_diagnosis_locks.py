@@ -8,6 +8,8 @@ import pytest
 from kagent.diagnosis import analyse_task, build_wait_graph, fold_tasks, tasks_of
 from kagent.diagnosis.locks.model import LockUse, same_lock
 from kagent.diagnosis.locks.primitives import acquires, released, waits_in, wrapped
+from kagent.diagnosis.stack import contexts
+from kagent.klog import parse_log
 from kagent.klog.model import (
     ChainLink,
     Context,
@@ -333,21 +335,31 @@ def test_an_interrupt_that_spins_on_what_it_interrupted(source):
     assert cycle(case.graph(source)) == [["pushd"]]
 
 
-def test_the_interrupted_frame_is_part_of_a_lockup():
-    pc = Frame("native_queued_spin_lock_slowpath", 0x30, 0x2A0, exact=True)
-    own = (Frame("vol_timer", 0x10, 0x40), Frame("stop_timer", 0x20, 0x40, exact=True))
-    task = TaskState("pushd", 34, pc=pc, frames=own[:1], running=True, source="lockup")
-    report = Report(
-        title="BUG: soft lockup in vol_timer",
-        kind="HANG",
-        header="watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [pushd:34]",
-        span=(0, 9),
-        context=Context(task="pushd", pid=34),
-        pc=pc,
-        traces=(Trace("call", own),),
-    )
-    (found,) = tasks_of(KernelLog((report,), (task,)))
-    assert [frame.symbol for frame in found.frames] == ["vol_timer", "stop_timer"]
+LOCKUP = """\
+[   19.369189] watchdog: BUG: soft lockup - CPU#1 stuck for 13s! [pushd:92]
+[   19.370088] CPU: 1 PID: 92 Comm: pushd Tainted: G           OE      6.1.0-56-amd64 #1  Debian 6.1.192-2
+[   19.370800] RIP: 0010:native_queued_spin_lock_slowpath+0x30/0x2a0
+[   19.373535] Call Trace:
+[   19.374192]  <IRQ>
+[   19.374853]  _raw_spin_lock+0x25/0x30
+[   19.374997]  nic_tick+0x16/0x30 [spins]
+[   19.375563]  handle_softirqs+0xd7/0x280
+[   19.375746]  sysvec_apic_timer_interrupt+0x6e/0x90
+[   19.375959]  </IRQ>
+[   19.376017]  <TASK>
+[   19.376068]  asm_sysvec_apic_timer_interrupt+0x16/0x20
+[   19.376300] RIP: 0010:delay_tsc+0x32/0x90
+[   19.377912]  nic_push.constprop.0+0x38/0x60 [spins]
+[   19.378057]  spins_write+0x16e/0xc70 [spins]
+[   19.379332]  entry_SYSCALL_64_after_hwframe+0x6e/0xd8
+"""
+
+
+def test_what_an_interrupt_interrupted_is_part_of_the_stack():
+    (found,) = tasks_of(parse_log(LOCKUP))
+    symbols = [frame.symbol for frame in found.frames]
+    assert symbols[4:6] == ["asm_sysvec_apic_timer_interrupt", "delay_tsc"]
+    assert contexts(found.frames)[3:7] == [0, 0, 1, 1]
 
 
 def test_a_running_task_in_no_lock_is_the_one_to_look_at():
