@@ -206,6 +206,9 @@ class CycleMember(_Model):
     holds: list[str] = []
     taken: list[SourcePoint | None] = []
     """Where it took each of `holds`, in the same order; null where that is not known."""
+    owes: str | None = None
+    """What the task before it waits for, where that is no lock: an event it would signal, a work
+    item, timer or thread that it runs."""
     waits_for: str | None = None
     lock_type: str | None = None
     where: SourcePoint | None = None

@@ -62,6 +62,8 @@ def lock_advice(report: Report, deadlock: Deadlock) -> list[str]:
         return _event(event, steps)
     if len(steps) == 1:
         return _recursion(steps[0], deadlock)
+    if any(not step.holds for step in steps):
+        return _behind_a_writer(steps)
     if len({step.wants for step in steps}) == 1:
         return _same_class(steps[0], deadlock)
     return _order(steps, deadlock)
@@ -121,14 +123,21 @@ def _recursion(step: _Step, deadlock: Deadlock) -> list[str]:
         f"{step.holds_at or ' by the same task'}; drop it first, or split out a variant for "
         "callers that hold it"
     ]
-    if step.type.startswith("rwsem") and deadlock.victims:
-        found.append(
-            "a second read lock is no way out: it queues behind a waiting writer, who waits for "
-            "the first"
-        )
     if deadlock.verdict == "possible":
         found += _annotate(step)
     return found
+
+
+def _behind_a_writer(steps: Sequence[_Step]) -> list[str]:
+    """A member that holds nothing is a writer in the queue, ahead of a reader that reads again."""
+    writer = next(step for step in steps if not step.holds)
+    reader = next((step for step in steps if step.holds == writer.wants), steps[0])
+    return [
+        f"do not take {reader.wants} again{reader.wants_at}: it is held{reader.holds_at}, and a "
+        f"second read lock queues behind a waiting writer ({_task(writer.member)}"
+        f"{writer.wants_at}), who waits for the first",
+        "split out a variant of the inner function for callers that hold it",
+    ]
 
 
 def _handler(step: _Step) -> list[str]:

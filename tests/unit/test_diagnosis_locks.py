@@ -250,7 +250,7 @@ def test_a_completion_whose_signaller_waits_for_the_waiter(source):
     case.task("finish", 41, MUTEX, ("finish", "mutex_lock"))
     result = case.graph(source)
     assert cycle(result) == [["wait", "finish"]]
-    assert result.deadlock.cycles[0][1].holds[0] == "volume.done"
+    assert result.deadlock.cycles[0][1].owes == "volume.done"
 
 
 def test_a_completion_nobody_signals_is_no_deadlock(source):
@@ -337,7 +337,7 @@ def test_an_interrupt_that_spins_on_what_it_interrupted(source):
 
 LOCKUP = """\
 [   19.369189] watchdog: BUG: soft lockup - CPU#1 stuck for 13s! [pushd:92]
-[   19.370088] CPU: 1 PID: 92 Comm: pushd Tainted: G           OE      6.1.0-56-amd64 #1  Debian 6.1.192-2
+[   19.370088] CPU: 1 PID: 92 Comm: pushd Tainted: G           OE      6.1.0-56-amd64 #1
 [   19.370800] RIP: 0010:native_queued_spin_lock_slowpath+0x30/0x2a0
 [   19.373535] Call Trace:
 [   19.374192]  <IRQ>

@@ -127,8 +127,9 @@ def _edges_of(
             yield Edge(at, other, waits, True, "is named by the kernel as its owner")
             shut_out = True
         elif waits.kind == "handler":
-            if other != at and (ran := _running(waits, owner)):
-                yield Edge(at, other, waits, True, f"is in {ran}(), which must return first")
+            if ran := _running(waits, owner):
+                what = f"is in {ran}(), which must return first"
+                yield Edge(at, other, waits, True, what)
         elif waits.kind == "grace-period":
             if other != at and owner.reads_rcu:
                 yield Edge(at, other, waits, False, f"holds up {waits.type}: {owner.reads_rcu}")

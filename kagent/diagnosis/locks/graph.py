@@ -167,7 +167,8 @@ def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember
     # What the task before it waits for, as this task holds it
     wanted = _alike(before.lock, tasks[before.waiter].waits)
     held: dict[str, SourcePoint | None] = {}
-    first = () if before.queued else (wanted,)
+    owed = before.lock.kind != "lock" or before.why.startswith("would signal")
+    first = () if before.queued or owed else (wanted,)
     for use in (*first, *(use for use in task.holds if use != before.lock)):
         held.setdefault(label(use), use.where)
     return CycleMember(
@@ -175,6 +176,7 @@ def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember
         pid=task.pid,
         holds=list(held),
         taken=list(held.values()),
+        owes=label(wanted) if owed else None,
         waits_for=label(waits) if waits else None,
         lock_type=waits.type or None if waits else None,
         where=waits.where if waits else None,
@@ -194,6 +196,10 @@ def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:
     if len(used) == 1:
         task, waits = tasks[used[0].waiter], tasks[used[0].waiter].waits
         assert waits is not None
+        if waits.kind == "handler":
+            return (
+                f"{named(task)} waits for itself: for {label(waits)}{at(waits)}, and {used[0].why}."
+            )
         return (
             f"{named(task)} deadlocks against itself: it already holds {used[0].lock.name}"
             f"{at(used[0].lock)} and waits for it again{at(waits)}."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kagent.diagnosis.code import Call, CFunction, MemberAccess, node_text, strip_parens, walk
 from kagent.diagnosis.helpers import is_helper
+from kagent.diagnosis.locks.callees import definition
 from kagent.diagnosis.locks.handlers import started_with
 from kagent.diagnosis.locks.held import Taken, lock_argument
 from kagent.diagnosis.members import expand, resolve
@@ -165,7 +166,7 @@ def calls_at(
         [(last, callee), (call, outer)]
         for call in calls
         if call.name.isidentifier() and lock_argument(call) is None
-        for callee in [reader.function_named(call.name, outer.path, outer.module)]
+        for callee in [definition(reader, call.name, outer)]
         if callee is not None
         for last in callee.calls()
         if last.name == inner.name
@@ -316,6 +317,6 @@ def _scope(
 
 
 def _bare(argument: str) -> str:
-    """``&v->lock`` → ``v->lock``."""
-    text = strip_parens(argument)
+    """``&v->lock`` → ``v->lock``, and ``&(v)->lock`` of a macro likewise."""
+    text = re.sub(r"(?<![\w)])\((\w+)\)(?=->|\.)", r"\1", strip_parens(argument))
     return strip_parens(text[1:]) if text.startswith("&") else text

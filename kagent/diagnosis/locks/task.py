@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from kagent.diagnosis.code import Call, CFunction
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
+from kagent.diagnosis.locks.callees import definition
 from kagent.diagnosis.locks.handlers import handlers_of
-from kagent.diagnosis.locks.held import Taken, held_at, lock_argument, signals_after
+from kagent.diagnosis.locks.held import Taken, held_at, lock_argument, polled, signals_after
 from kagent.diagnosis.locks.model import DIED, INVENTED, LockUse, TaskLocks, class_label, same_lock
 from kagent.diagnosis.locks.names import Link, follow, root_of
 from kagent.diagnosis.locks.primitives import Primitive, waits_in, wrapped
@@ -168,6 +169,12 @@ class _Task:
         if single := self._known_wrapper(at):
             return replace(use, name=single, instance=single)
         taken = self._wait_call(link, primitive)
+        if primitive.kind == "sleep" and link.function and link.line:
+            tried = polled(self.reader, link.function, link.line)
+            if tried is not None:
+                lock = tried.primitive
+                use = replace(use, type=lock.type, kind="lock", mode=lock.mode, inferred=True)
+                taken = tried
         return self._named(use, taken, at) if taken else use
 
     def _known_wrapper(self, at: int) -> str | None:
@@ -188,7 +195,7 @@ class _Task:
         options = list(_takers(calls, function, primitive))
         if not options:
             for call in calls:
-                callee = self.reader.function_named(call.name, function.path, function.module)
+                callee = definition(self.reader, call.name, function)
                 if callee is not None and callee.name != link.callee:
                     options += _takers(callee.calls(), callee, primitive, call)
             options = options if len({taken.argument for taken in options}) == 1 else []
@@ -294,7 +301,7 @@ class _Task:
         for at, link in enumerate(self.links):
             if link.function is None or link.point.line is None:
                 continue
-            for taken in signals_after(link.function, link.point.line):
+            for taken in signals_after(self.reader, link.function, link.point.line):
                 cited = self._cite(self.reader.line_evidence(link.function, taken.call.line))
                 use = LockUse(
                     name=taken.primitive.type,
