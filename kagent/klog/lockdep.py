@@ -179,7 +179,11 @@ def _take_task(facts: LockdepDraft, match: re.Match[str]) -> None:
 def _take_lock(draft: Draft, lock: LockRef) -> bool:
     facts = draft.lockdep
     if draft.holder is not None and (lock.index is not None or lock.at is not None):
-        draft.held[draft.holder].append(lock)
+        held = draft.held[draft.holder]
+        if lock.index is not None and lock.index < len(held):
+            draft.holder = None  # of another list, whose first lines are lost
+        else:
+            held.append(lock)
         return True
     if facts is None:
         return lock.index is not None

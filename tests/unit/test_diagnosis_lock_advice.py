@@ -6,7 +6,7 @@ import pytest
 
 from kagent.diagnosis.lock_advice import lock_advice
 from kagent.klog.model import LockdepFacts, Report
-from kagent.resolution import Culprit, CycleMember, Deadlock, SourcePoint, Victim
+from kagent.resolution import Culprit, CycleMember, Deadlock, SourcePoint
 
 
 def _report(facts: LockdepFacts | None = None) -> Report:
@@ -65,10 +65,11 @@ def test_a_lock_taken_again() -> None:
 
 def test_a_read_lock_taken_again_behind_a_writer() -> None:
     text = _advice(
-        _member("a", "rx.sem", "rx.sem", "rwsem"),
-        victims=[Victim(task="writer", pid=9, waits_for="rx.sem")],
+        _member("reader", "rx.sem", "rx.sem", "rwsem"),
+        CycleMember(task="writer", pid=7, waits_for="rx.sem", where=_at("ask", 30)),
     )
-    assert "queues behind a waiting writer" in text
+    assert "do not take rx.sem again in ask() at fs/vol.c:20" in text
+    assert "queues behind a waiting writer (writer/7" in text
 
 
 @pytest.mark.parametrize(

@@ -519,3 +519,40 @@ def test_the_same_code_with_other_locks_is_another_stack():
     case = abba()
     twin = replace(case.tasks[0], pid=99, held=held(("lock", 1, "x", 1)))
     assert len(fold_tasks([case.tasks[0], twin], 8)) == 2
+
+
+@pytest.mark.parametrize(
+    ("stack", "name", "kind"),
+    [
+        (("__schedule", "__lock_sock", "lock_sock_nested", "tcp_sendmsg"), "socket lock", "lock"),
+        (("schedule", "__mutex_lock", "rtnl_lock", "dev_ioctl"), "rtnl_mutex", "lock"),
+        (("schedule", "percpu_rwsem_wait", "__percpu_down_read", "cpus_read_lock", "x"),
+         "cpu_hotplug_lock", "lock"),
+        (("schedule", "rt_mutex_slowlock.constprop.0", "rt_mutex_lock", "x"), "rt_mutex", "lock"),
+        (("schedule", "__ww_mutex_lock.constprop.0", "ww_mutex_lock", "x"), "mutex", "lock"),
+        (("schedule", "bit_wait_io", "__wait_on_bit", "__wait_on_buffer", "x"), "io", "io"),
+        (("schedule", "synchronize_rcu", "x"), "rcu", "grace-period"),
+    ],
+)  # fmt: skip
+def test_what_a_stack_names_without_source(stack, name, kind):
+    frames = tuple(Frame(symbol, 0x10 + n, 0x100) for n, symbol in enumerate(stack))
+    found = analyse_task(TaskState("a", 1, state="D", blocked_seconds=9, frames=frames))
+    assert (found.waits.name, found.waits.kind) == (name, kind)
+
+
+def test_a_grace_period_waits_for_the_reader_that_stalls_it():
+    case = Case()
+    case.task("sync", 1, ("schedule", "synchronize_rcu"), ("stop_work", "cancel_work_sync"))
+    case.task("loop", 2, ("take_data",), running=True, cpu=1, state="R", blocked_seconds=None,
+              source="rcu-stall")  # fmt: skip
+    result = case.graph()
+    assert result.deadlock.culprit.task == "loop"
+    assert [victim.task for victim in result.deadlock.victims] == ["sync"]
+
+
+def test_one_name_in_two_files_is_two_locks():
+    mine, other = (
+        LockUse("lock", "mutex", instance="lock", home=path) for path in ("a/x.c", "b/y.c")
+    )
+    assert same_lock(mine, other) == (False, True)
+    assert same_lock(mine, replace(other, home=None)) == (True, True)
