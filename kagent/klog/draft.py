@@ -56,6 +56,7 @@ class Block:
     state: str | None = None
     blocked_seconds: int | None = None
     owner: tuple[str, int] | None = None
+    last_owner: bool = False
     workqueue: str | None = None
     pc: Frame | None = None
     registers: dict[str, int] = field(default_factory=dict)

@@ -183,6 +183,8 @@ class TaskState:
     """Locks that lockdep counted and did not list, as it does for running tasks."""
     owner: tuple[str, int] | None = None
     """``blocked on a mutex likely owned by task`` (comm, pid), printed since 6.16."""
+    last_owner: bool = False
+    """True when `owner` only held it last: of a semaphore, or as one of an rwsem's readers."""
     workqueue: str | None = None
     source: Literal["hung-task", "sysrq", "lockup", "held-locks", "rcu-stall", "oops"] = "hung-task"
     span: tuple[int, int] = (0, 0)

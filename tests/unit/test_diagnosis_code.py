@@ -139,4 +139,7 @@ def test_a_function_that_returns_with_the_lock_held(tmp_path):
 
 def test_signals_after_a_line():
     function = parse_function(LOCKS, name="f")
-    assert [taken.argument for taken in signals_after(function, 17)] == ["&x->sem", "&x->done"]
+    assert [taken.argument for taken in signals_after(Reader(), function, 17)] == [
+        "&x->sem",
+        "&x->done",
+    ]

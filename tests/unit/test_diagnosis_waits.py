@@ -264,3 +264,52 @@ def test_no_cycle_where_somebody_could_still_go_on(
 def test_a_crash_with_tasks_stuck_behind_it_stays_a_crash() -> None:
     log, _ = graph("owner-died")
     assert classify(log, log.primary or 0).route == "general"
+
+
+NAMED = """\
+[  120.1] INFO: task reader:50 blocked for more than 30 seconds.
+[  120.1]       Not tainted 6.18.0 #1
+[  120.1] task:reader          state:D stack:0     pid:50    tgid:50    ppid:1 flags:0x00000000
+[  120.1] Call Trace:
+[  120.1]  <TASK>
+[  120.1]  __schedule+0x4a1/0x1000
+[  120.1]  schedule+0x2a/0x90
+[  120.1]  {slowpath}+0x1e7/0x5a0
+[  120.1]  tank_peek+0x11/0x30
+[  120.1]  </TASK>
+[  120.1] {blocker}
+"""
+OWNER = """\
+[  120.1] task:owner           state:R  running task     stack:0 pid:44 tgid:44 ppid:1 flags:0x0008
+[  120.1] Call Trace:
+[  120.1]  <TASK>
+[  120.1]  __schedule+0x4a1/0x1000
+[  120.1]  __cond_resched+0x2d/0x50
+[  120.1]  tank_spin+0x2d/0x60
+[  120.1]  </TASK>
+"""
+
+
+@pytest.mark.parametrize(
+    ("slowpath", "blocker", "certain"),
+    [
+        ("__mutex_lock", "INFO: task reader:50 is blocked on a mutex likely owned by task "
+         "owner:44.", True),
+        ("___down_common", "INFO: task reader:50 blocked on a semaphore likely last held by task "
+         "owner:44", False),
+        ("rwsem_down_read_slowpath", "INFO: task reader:50 <reader> blocked on an rw-semaphore "
+         "likely owned by task owner:44 <writer>", True),
+        ("rwsem_down_write_slowpath", "INFO: task reader:50 <writer> blocked on an rw-semaphore "
+         "likely owned by task owner:44 <reader>", False),
+    ],
+)  # fmt: skip
+def test_an_owner_that_the_kernel_names_runs(slowpath: str, blocker: str, certain: bool) -> None:
+    waiter = NAMED.format(slowpath=slowpath, blocker=blocker)
+    result = wait_facts(parse_log(waiter + OWNER))
+    assert [edge.certain for edge in result.edges] == [certain]
+    assert "owner/44 keeps running in tank_spin()" in result.deadlock.reason
+    assert [victim.task for victim in result.deadlock.victims] == ["reader"]
+    unseen = wait_facts(parse_log(waiter))
+    assert unseen.deadlock.culprit is not None
+    assert unseen.deadlock.culprit.task == "owner"
+    assert "its stack is not in the log" in unseen.deadlock.reason

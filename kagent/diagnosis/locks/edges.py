@@ -15,6 +15,9 @@ from kagent.diagnosis.locks.model import LockUse, TaskLocks, identities, same_lo
 __all__ = ["Edge", "never_served", "wait_edges"]
 
 
+_NAMED = "is named by the kernel as its owner"
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
     """`waiter` (index) cannot go on before `owner` (index) does."""
@@ -124,7 +127,8 @@ def _edges_of(
     for other in look_up.around(task, waits):
         owner = tasks[other]
         if task.owner and task.owner == (owner.comm, owner.pid):
-            yield Edge(at, other, waits, True, "is named by the kernel as its owner")
+            said = "held it last, says the kernel" if task.last_owner else _NAMED
+            yield Edge(at, other, waits, not task.last_owner, said)
             shut_out = True
         elif waits.kind == "handler":
             if ran := _running(waits, owner):

@@ -68,6 +68,7 @@ def _newer(old: TaskState, new: TaskState) -> TaskState:
         state=new.state or old.state,
         cpu=new.cpu if new.cpu is not None else old.cpu,
         owner=new.owner or old.owner,
+        last_owner=new.last_owner if new.owner else old.last_owner,
         blocked_seconds=new.blocked_seconds or old.blocked_seconds,
         workqueue=new.workqueue or old.workqueue,
         running=stack.running,

@@ -47,7 +47,18 @@ def enrich(tasks: Sequence[TaskLocks], log: KernelLog) -> list[TaskLocks]:
             if task.waits is None or task.waits.kind != "lock" or task.waits.address is not None:
                 continue
             known[at] = _with_classes(_matched(task, facts, report), addresses)
-    return known
+    return [*known, *_named_owners(known)]
+
+
+def _named_owners(known: Sequence[TaskLocks]) -> list[TaskLocks]:
+    """Owners that the kernel names and whose stacks are not in the log."""
+    seen = {(task.comm, task.pid) for task in known}
+    missing: dict[tuple[str, int], list[LockUse]] = {}
+    for task in known:
+        if task.owner is not None and task.owner not in seen and task.waits is not None:
+            held = replace(task.waits, where=None, inferred=False)
+            missing.setdefault(task.owner, []).append(held)
+    return [TaskLocks(*owner, holds=tuple(held)) for owner, held in missing.items()]
 
 
 def _keep_holding(known: list[TaskLocks], facts: LockdepFacts, report: Report) -> None:

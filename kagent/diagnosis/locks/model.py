@@ -91,6 +91,8 @@ class TaskLocks:
     """Locks that lockdep counts but does not list, because the task runs."""
     owner: tuple[str, int] | None = None
     """The lock's owner that the kernel itself named."""
+    last_owner: bool = False
+    """True when that one only held it last."""
     reads_rcu: str = ""
     """Why it holds up RCU grace periods, if it does."""
     blocked_seconds: int | None = None

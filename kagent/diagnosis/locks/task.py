@@ -65,6 +65,7 @@ class _Task:
         self.frames = _stack(task)
         self.links = list(self._links())[:_MAX_LINKS]
         self.ledger: list[Evidence] = []
+        self.running = task.running or task.state == "R"
 
     def analyse(self) -> TaskLocks:
         task = self.task
@@ -75,7 +76,7 @@ class _Task:
             waits = self._handed_down(waits, holds)
         own = own_point(self.frames, self.symbols)
         telling = [f for f in self.frames if not (is_scaffold(f.symbol) or is_helper(f.symbol))]
-        if waits or holds or task.running:
+        if waits or holds or self.running:
             for frame in telling[:_MAX_FRAME_FACTS]:
                 self._cite(frame_evidence(frame, self.symbols))
         runs = [link.point.function for link in self.links]
@@ -90,10 +91,11 @@ class _Task:
             where=own[1] if own else None,
             state=task.state,
             cpu=task.cpu,
-            running=task.running,
+            running=self.running,
             fate=DIED if task.source == "oops" else "",
             unlisted=task.unlisted,
             owner=task.owner,
+            last_owner=task.last_owner,
             reads_rcu=_reads_rcu(task),
             blocked_seconds=task.blocked_seconds,
             evidence=tuple(self.ledger),
@@ -117,11 +119,12 @@ class _Task:
         A task caught on a CPU may have been interrupted in it: then it is on top of what the
         interrupt interrupted. To count, a lock's slow path must be the very top there.
         """
-        if not self.task.running:
+        if not self.running:
             return self._wait_in(0)
         for context in range(1 + max((link.context for link in self.links), default=0)):
             found = self._wait_in(context)
-            if found and (found[0].kind != "lock" or self._spins(context)):
+            spins = found is not None and self._spins(context)
+            if found and (spins or (found[0].kind != "lock" and self.task.running)):
                 return found
         return None
 

@@ -60,7 +60,8 @@ def _alike(first: TaskLocks, task: TaskState) -> TaskLocks:
         pid=task.pid,
         state=task.state,
         cpu=task.cpu,
-        running=task.running,
+        running=task.running or task.state == "R",
         owner=task.owner,
+        last_owner=task.last_owner,
         blocked_seconds=task.blocked_seconds,
     )
