@@ -313,3 +313,17 @@ def test_an_owner_that_the_kernel_names_runs(slowpath: str, blocker: str, certai
     assert unseen.deadlock.culprit is not None
     assert unseen.deadlock.culprit.task == "owner"
     assert "its stack is not in the log" in unseen.deadlock.reason
+
+
+def test_a_wait_with_a_timeout_is_no_deadlock() -> None:
+    """The same stacks as a real cycle, but the completion gives up some day."""
+    text = (DATA / "completion.log").read_text()
+    log = parse_log(text.replace(" __wait_for_common+", " wait_for_completion_timeout+"))
+    chains = LINES["61"]
+    known = [
+        Symbolized(frame, tuple(Location(*link) for link in chains.get(str(frame), ())))
+        for frame in frames_of(log, tasks_of(log))
+    ]
+    result = wait_facts(log, known, source=SourceTree.open(DATA / "src"))
+    assert result.deadlock.verdict == "not-a-deadlock"
+    assert "only until its timeout" in result.deadlock.reason

@@ -42,8 +42,8 @@ def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
     edges: list[Edge] = []
     look_up = _LookUp(tasks)
     for at, task in enumerate(tasks):
-        if task.waits is None:
-            continue
+        if task.waits is None or task.waits.timed:
+            continue  # a timeout ends the wait, whatever the others do
         found = list(_edges_of(at, task, task.waits, tasks, look_up))
         firm = [edge for edge in found if not edge.ambiguous]
         found = firm or (found if len(found) == 1 else [])
@@ -156,7 +156,7 @@ def _behind_writers(
             continue
         same, proven = same_lock(waits, queued)
         if same:
-            why = f"is queued for {queued.name} as a writer, and later readers wait behind it"
+            why = f"comes before it, queued as a writer of {queued.name}"
             yield Edge(at, other, queued, proven, why, queued=True)
 
 

@@ -200,6 +200,11 @@ def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:
             return (
                 f"{named(task)} waits for itself: for {label(waits)}{at(waits)}, and {used[0].why}."
             )
+        if waits.context < used[0].lock.context:
+            return (
+                f"{named(task)} deadlocks against an interrupt on its own CPU: it holds "
+                f"{used[0].lock.name}{at(used[0].lock)}, and the interrupt waits for it{at(waits)}."
+            )
         return (
             f"{named(task)} deadlocks against itself: it already holds {used[0].lock.name}"
             f"{at(used[0].lock)} and waits for it again{at(waits)}."
@@ -210,8 +215,10 @@ def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:
         assert waits is not None
         wanted = f"{waits.type or 'lock'} {waits.name}{at(waits)}"
         why = edge.why
+        # A handler's edge carries the wait itself, whose place is told already.
+        place = at(edge.lock) if edge.lock.kind != "handler" else ""
         parts.append(
             f"{named(tasks[edge.waiter])} waits for {wanted}, "
-            f"{named(tasks[edge.owner])} {why}{at(edge.lock)}"
+            f"{named(tasks[edge.owner])} {why}{place}"
         )
     return f"{len(used)} tasks wait for each other in a circle: " + "; ".join(parts) + "."

@@ -61,6 +61,8 @@ class LockUse:
     where: SourcePoint | None = None
     context: int = 0
     """0 in the innermost context of the stack, one more below every interrupt."""
+    timed: bool = False
+    """True when the wait ends by itself after some time."""
     inferred: bool = False
     """True when read from source rather than stated by the kernel."""
     evidence: tuple[str, ...] = ()

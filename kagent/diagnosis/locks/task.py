@@ -39,6 +39,10 @@ __all__ = ["analyse_task"]
 _MAX_LINKS = 48
 _MAX_FRAME_FACTS = 6
 _WAIT_QUEUE = Primitive("wait queue", "event")
+_TIMED = re.compile(
+    r"(?:wait_for_completion|wait_event|wait_on_bit|down|mutex_lock|io_schedule|wait_woken)\w*_timeout"
+)
+"""Waits that end by themselves; schedule_timeout() alone may wait for ever."""
 _OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to|__sched_text_start")
 
 
@@ -167,6 +171,7 @@ class _Task:
             mode=primitive.mode,
             where=link.point,
             context=link.context,
+            timed=any(_TIMED.search(inner.point.function) for inner in self.links[:at]),
             evidence=(self._cite(frame_evidence(link.frame, self.symbols)),),
         )
         if single := self._known_wrapper(at):
@@ -178,7 +183,10 @@ class _Task:
                 lock = tried.primitive
                 use = replace(use, type=lock.type, kind="lock", mode=lock.mode, inferred=True)
                 taken = tried
-        return self._named(use, taken, at) if taken else use
+        if taken is None:
+            return use
+        timed = use.timed or _TIMED.search(taken.call.name) is not None
+        return self._named(replace(use, timed=timed), taken, at)
 
     def _known_wrapper(self, at: int) -> str | None:
         """The one lock of the whole kernel that ``rtnl_lock()`` and its like take."""

@@ -35,6 +35,8 @@ def named(task: TaskLocks) -> str:
 def what(waits: LockUse) -> str:
     """A wait that no task in the log can end."""
     name = f"{waits.type or 'lock'} {waits.name}" if waits.name != waits.type else waits.type
+    if waits.timed:
+        return f"{name}{at(waits)}, but only until its timeout"
     if waits.kind == "lock":
         return (
             f"{name}{at(waits)}, which no task in the log is seen to hold (its owner is not shown, "
