@@ -241,6 +241,7 @@ def test_what_a_worker_owes_is_not_a_lock_that_it_holds() -> None:
         ("spin", "spind", "runs", {"readd", "late"}, "keeps running on CPU 1 in disk_spin()"),
         ("event", "eventd", "event", {"readd", "late"}, "nobody in the log is about to signal"),
         ("leak", None, "", {"readd", "late"}, "no task in the log is seen to hold"),
+        ("leak", None, "", {"readd", "late"}, "returns with it held: disk_leak() at lives.c:54"),
         ("same-code-free", "audit2", "sleep", {"mv02", "mv12"}, "while it holds account.lock"),
         ("inverted-text", "filld", "event", {"draind", "peekd"}, "tk.full in tank_fill()"),
         ("counting", "tap1", "event", {"tap3"}, "while it holds tk.taps"),

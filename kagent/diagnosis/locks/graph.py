@@ -16,7 +16,7 @@ from kagent.diagnosis.locks.model import LockUse, TaskLocks
 from kagent.diagnosis.locks.outside import Verdict, behind, no_deadlock, undecided
 from kagent.diagnosis.locks.possible import Possible
 from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim
-from kagent.diagnosis.reader import LineSource, TypeSource
+from kagent.diagnosis.reader import LineSource, Reader, TypeSource
 from kagent.diagnosis.stack import by_frame
 from kagent.klog.model import KernelLog
 from kagent.resolution import (
@@ -70,7 +70,8 @@ def build_wait_graph(
     elif warned and warned[0].verdict == "possible":
         deadlock, findings, more = warned
     else:
-        deadlock, findings, more = undecided(known, edges) or no_deadlock(known, edges)
+        reader = Reader(source, types)
+        deadlock, findings, more = undecided(known, edges) or no_deadlock(known, edges, reader)
         if warned:
             deadlock, findings, more = _with_warning(warned, (deadlock, findings, more))
     ledger = merge_evidence(ledger, more)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kagent.diagnosis.locks.edges import Edge
+from kagent.diagnosis.locks.leaks import leaks
 from kagent.diagnosis.locks.model import DIED, LockUse, TaskLocks, same_lock
 from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim, what
+from kagent.diagnosis.reader import Reader
 from kagent.resolution import Culprit, Deadlock, Evidence, Finding
 
 __all__ = ["Verdict", "behind", "no_deadlock", "undecided"]
 
+_MAX_LEAKS = 4
 _BYSTANDERS = ("khungtaskd", "swapper/", "watchdog/")  # they report, or idle
 Verdict = tuple[Deadlock, list[Finding], list[Evidence]]
 
@@ -60,7 +63,7 @@ def _wait(task: TaskLocks) -> str:
     return f"a {task.waits.type or 'lock'}{at(task.waits)}"
 
 
-def no_deadlock(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> Verdict:
+def no_deadlock(tasks: Sequence[TaskLocks], edges: Sequence[Edge], reader: Reader) -> Verdict:
     """The task at the end of most waits, and why it does not get on."""
     root = _root(tasks, edges)
     if root is None:
@@ -68,7 +71,7 @@ def no_deadlock(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> Verdict:
         return Deadlock(verdict="not-a-deadlock", reason=reason), [], []
     task = tasks[root]
     if task.waits is not None and task.waits.kind == "lock" and not task.fate:
-        return _unowned(tasks, edges, root)
+        return _unowned(tasks, edges, root, reader)
     kind, why = _why(task)
     queue = [index for index in behind(edges, [root]) if index != root]
     reason = f"No cycle: {named(task)} {why}.{_queue(tasks, edges, root, queue)}"
@@ -86,8 +89,13 @@ def no_deadlock(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> Verdict:
     return deadlock, [claim], facts
 
 
-def _unowned(tasks: Sequence[TaskLocks], edges: Sequence[Edge], root: int) -> Verdict:
-    """A lock whose owner the log does not show: everybody who waits for it is a victim."""
+def _unowned(
+    tasks: Sequence[TaskLocks], edges: Sequence[Edge], root: int, reader: Reader
+) -> Verdict:
+    """A lock whose owner the log does not show: everybody who waits for it is a victim.
+
+    Where source is there, functions are named that return with the lock held on an error path.
+    """
     waits = tasks[root].waits
     assert waits is not None
     waiting = {edge.waiter for edge in edges}
@@ -103,12 +111,18 @@ def _unowned(tasks: Sequence[TaskLocks], edges: Sequence[Edge], root: int) -> Ve
         f"No cycle is seen: {names} {verb} for {what(waits)}."
         f"{_queue(tasks, edges, root, [index for index in queue if index not in first])}"
     )
+    left = [] if waits.timed else list(leaks(reader, waits))[:_MAX_LEAKS]
+    if left:
+        paths = ", ".join(f"{p.function}() at {p.file}:{p.line}" for _, p in left)
+        reason += f" Some path returns with it held: {paths}."
+    facts = [reader.line_evidence(function, p.line) for function, p in left if p.line]
     cited = list(dict.fromkeys(e for n in first for e in (_uses(tasks[n]).evidence)))
+    cited += [fact.id for fact in facts]
     deadlock = Deadlock(
         verdict="not-a-deadlock", reason=reason, victims=[victim(tasks[index]) for index in queue]
     )
     claim = Finding(claim=reason, confidence=0.7, evidence=cited, by="rule:wait-graph")
-    return deadlock, [claim], []
+    return deadlock, [claim], facts
 
 
 def _uses(task: TaskLocks) -> LockUse:
