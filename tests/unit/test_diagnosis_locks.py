@@ -495,9 +495,9 @@ def test_what_source_takes_and_releases():
 
 
 def test_identity_of_locks():
-    typed = LockUse("v.a", "mutex", member="v.a")
-    here = LockUse("x.a", "mutex", member="v.a", instance="x.a")
-    there = LockUse("y.a", "mutex", member="v.a", instance="y.a")
+    typed = LockUse("v.a", "mutex", members=("v.a",))
+    here = LockUse("x.a", "mutex", members=("v.a",), instance="x.a")
+    there = LockUse("y.a", "mutex", members=("v.a",), instance="y.a")
     named = LockUse("x.a", "mutex", lock_class="&x.a")
     assert same_lock(typed, here) == (True, False)
     assert same_lock(here, there) == (False, True)

@@ -87,11 +87,9 @@ CYCLES: dict[str, tuple[Member, ...]] = {
         ),
     ),
     "three": (
-        Member(
-            "commitd", ("journal.head_lock", "jr_commit:20"), ("journal.tail_lock", "jr_bump:13")
-        ),
-        Member("trimd", ("journal.tail_lock", "jr_trim:29"), ("journal.data_lock", "jr_bump:13")),
-        Member("writed", ("journal.data_lock", "jr_write:38"), ("journal.head_lock", "jr_bump:13")),
+        Member("commitd", ("jr->head_lock", "jr_commit:20"), ("jr->tail_lock", "jr_bump:13")),
+        Member("trimd", ("jr->tail_lock", "jr_trim:29"), ("jr->data_lock", "jr_bump:13")),
+        Member("writed", ("jr->data_lock", "jr_write:38"), ("jr->head_lock", "jr_bump:13")),
     ),
     "two-modules": (
         Member("scand", ("core_lock", "node_scan:31"), ("drv.lock", "drv_scan:12")),
@@ -107,20 +105,20 @@ CYCLES: dict[str, tuple[Member, ...]] = {
     "cancelled-work": (
         Member(
             "linkd_down",
-            ("link_dev.cfg_lock", "link_down:41"),
-            ("link_dev.poll", "link_down:45"),
+            ("ld->cfg_lock", "link_down:41"),
+            ("ld->poll", "link_down:45"),
             "work",
         ),
-        Member("kworker/0:1", None, ("link_dev.cfg_lock", "link_poll:19")),
+        Member("kworker/0:1", None, ("ld->cfg_lock", "link_poll:19")),
     ),
     "drained-queue": (
         Member(
             "linkd_drain",
-            ("link_dev.cfg_lock", "link_drain:62"),
-            ("link_dev.wq", "link_drain:65"),
+            ("ld->cfg_lock", "link_drain:62"),
+            ("ld->wq", "link_drain:65"),
             "workqueue",
         ),
-        Member("kworker/u4:1", None, ("link_dev.cfg_lock", "link_poll:19")),
+        Member("kworker/u4:1", None, ("ld->cfg_lock", "link_poll:19")),
     ),
     "completion": (
         Member("waitd", ("nic0.ctl", "nic_wait:106"), ("nic0.done", "nic_wait:107"), "completion"),
@@ -142,8 +140,8 @@ CYCLES: dict[str, tuple[Member, ...]] = {
         ),
     ),
     "wrappers": (
-        Member("scand", ("shelf.lock", "shelf_scan:32"), ("bay.slot_lock", "bay_lock:17")),
-        Member("opend", ("bay.slot_lock", "bay_open:21"), ("shelf.lock", "shelf_count:11")),
+        Member("scand", ("main_shelf->lock", "shelf_scan:32"), ("bay.slot_lock", "bay_lock:17")),
+        Member("opend", ("bay.slot_lock", "bay_open:21"), ("main_shelf->lock", "shelf_count:11")),
     ),
     "trylock": (
         Member("leftd", ("right", "take_left:22"), ("left", "take_left:24")),
@@ -227,7 +225,7 @@ def test_a_timer_that_interrupts_the_owner_of_its_lock(name: str) -> None:
 def test_what_a_worker_owes_is_not_a_lock_that_it_holds() -> None:
     _, result = graph("cancelled-work")
     worker = next(m for m in result.deadlock.cycles[0] if m.task.startswith("kworker"))
-    assert worker.owes == "link_dev.poll (link_poll)"
+    assert worker.owes == "ld->poll (link_poll)"
     _, result = graph("completion")
     signaller = next(m for m in result.deadlock.cycles[0] if m.task == "finishd")
     assert signaller.owes == "nic0.done"

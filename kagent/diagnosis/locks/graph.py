@@ -187,10 +187,13 @@ def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember
 
 
 def _alike(use: LockUse, other: LockUse | None) -> LockUse:
-    """`use` under the name that both ends of an edge share: lockdep's, where one end knows it."""
-    if other is None or use.address is not None or other.address is None or use.kind != "lock":
+    """`use` under the better name of an edge's two ends: lockdep's, or that of the one object."""
+    if other is None or use.kind != "lock" or use.address is not None:
         return use
-    return replace(use, name=other.name, address=other.address)
+    if other.address is not None:
+        return replace(use, name=other.name, address=other.address)
+    vague = use.instance is None and use.path is None
+    return replace(use, name=other.name) if vague and (other.instance or other.path) else use
 
 
 def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:

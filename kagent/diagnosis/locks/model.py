@@ -44,12 +44,15 @@ class LockUse:
     """Of the lock's ``dep_map``, as lockdep prints it: proves identity."""
     lock_class: str | None = None
     """Lockdep's name."""
-    member: str | None = None
-    """``volume.data_lock``: struct and member, typed by source and debug info."""
+    members: tuple[str, ...] = ()
+    """``volume.data_lock``: struct and member, typed by source and debug info. A lock of an
+    embedded struct has several, the innermost struct first: ``ring.lock``, ``port.tx.lock``."""
     instance: str | None = None
     """``q.acct_lock``: a member of one global object; proves identity."""
+    path: str | None = None
+    """``chip->ports[1].lock``: where the way to it starts from one global pointer."""
     home: str | None = None
-    """The file of a static `instance`: others may have one of that name."""
+    """The file of a static `instance` or `path`: others may have one of that name."""
     origin: str | None = None
     """Tells whether two uses within one task are of one object."""
     beyond: int | None = None
@@ -66,6 +69,11 @@ class LockUse:
     inferred: bool = False
     """True when read from source rather than stated by the kernel."""
     evidence: tuple[str, ...] = ()
+
+    @property
+    def member(self) -> str | None:
+        """The member of the outermost struct: it says most."""
+        return self.members[-1] if self.members else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +156,33 @@ def same_lock(left: LockUse, right: LockUse) -> tuple[bool, bool]:
     for one, other in ((left.instance, right.lock_class), (right.instance, left.lock_class)):
         if one and other and one == plain_class(other):
             return True, True
-    if left.member and right.member:
-        return left.member == right.member, False
+    if left.path and right.path and (known := _same_path(left, right)) is not None:
+        return known, not known
+    if left.members and right.members:
+        return _same_member(left.members, right.members), False
     if left.lock_class and right.lock_class:
         return plain_class(left.lock_class) == plain_class(right.lock_class), False
     for one, other in ((left.member, right.lock_class), (right.member, left.lock_class)):
         if one and other:
             return _tail(one) == _tail(plain_class(other)), False
     return False, False
+
+
+def _same_path(left: LockUse, right: LockUse) -> bool | None:
+    """Two ways from one global pointer: alike, or apart by a constant index; None if unlike."""
+    if left.home and right.home and left.home != right.home:
+        return None
+    if left.path == right.path:
+        return True
+    apart = {re.sub(r"\[\d+\]", "[]", use.path or "") for use in (left, right)}
+    return False if len(apart) == 1 else None
+
+
+def _same_member(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
+    """Whether two locks are the same member of every struct that both are known to lie in."""
+    mine, other = (dict(name.split(".", 1) for name in names) for names in (left, right))
+    common = mine.keys() & other.keys()
+    return bool(common) and all(mine[struct] == other[struct] for struct in common)
 
 
 def plain_class(lock_class: str) -> str:

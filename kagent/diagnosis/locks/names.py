@@ -24,6 +24,8 @@ _MAX_LINE = 300
 _PATH = re.compile(r"(\w+)((?:\[[^\[\]]{0,80}\])?(?:(?:->|\.)\w+(?:\[[^\[\]]{0,80}\])?)*)")
 _STEP = re.compile(r"(->|\.)(\w+)")
 _SINGLE = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+(?:\[\d+\])?)*")
+_FIXED = re.compile(r"\w+(?:\[\d+\])?(?:(?:->|\.)\w+(?:\[\d+\])?)*")
+"""A way without variable indices."""
 _CONTAINER = re.compile(
     r"(?:container_of\w{0,16}|\w{1,24}_entry|from_timer|timer_container_of|from_work)"
     r"\s*\((?P<args>.{1,240})\)$"
@@ -57,12 +59,14 @@ class Meaning:
 
     text: str
     """In the words of the outermost function it could be followed to."""
-    member: str | None
-    """``volume.data_lock`` for ``&v->data_lock``."""
+    members: tuple[str, ...]
+    """``volume.data_lock`` for ``&v->data_lock``, and so on for each struct on the way out."""
     instance: str | None
     """The text, where it names one global object."""
+    path: str | None
+    """The text, where it starts from a global pointer."""
     home: str | None
-    """The file of a static `instance`."""
+    """The file of a static `instance` or `path`."""
     origin: str | None
     """The object within this task: two uses with one origin are of one object."""
     stopped: int | None = None
@@ -92,12 +96,14 @@ def follow(reader: Reader, links: Sequence[Link], taken: Taken, at: int | None) 
     text, function = trail.text, trail.function
     if (started := _started(reader, text, function)) is not None:
         text, stopped = started, None
-    scope = _scope(reader, text, trail.steps) if _SINGLE.fullmatch(text) else None
-    instance = text if scope else None
+    scope = _scope(reader, text, trail.steps)
+    single = scope is not None and not scope[2] and _SINGLE.fullmatch(text) is not None
+    instance = text if single else None
     return Meaning(
         text=text,
-        member=_member(reader, taken, trail.steps),
+        members=_members(reader, taken, trail.steps),
         instance=instance,
+        path=text if scope and not single and _FIXED.fullmatch(text) else None,
         home=scope[1] if scope else None,
         origin=instance or (f"{function.name}: {text}" if _PATH.fullmatch(text) else None),
         stopped=stopped,
@@ -281,18 +287,21 @@ def _handed(links: Sequence[Link], here: int, above: int) -> bool:
     return all(is_helper(link.point.function, link.point.file) for link in between)
 
 
-def _member(reader: Reader, taken: Taken, trail: Sequence[tuple[str, CFunction]]) -> str | None:
-    """The struct and member, from the innermost words that tell the type."""
+def _members(
+    reader: Reader, taken: Taken, trail: Sequence[tuple[str, CFunction]]
+) -> tuple[str, ...]:
+    """Struct and member, from every wording that tells the type; each struct once."""
     given = taken.call.arguments
     index = given.index(taken.argument) if taken.argument in given else -1
     direct = taken.call.members[index] if 0 <= index < len(taken.call.members) else None
     options = [(direct, taken.function)] if direct else []
     options += [(access, function) for text, function in trail if (access := _access(text))]
+    found: dict[str, str] = {}
     for access, function in options:
         resolved = resolve(reader, function, access)
         if resolved is not None:
-            return f"{resolved.struct.split()[-1]}.{'.'.join(resolved.path)}"
-    return None
+            found.setdefault(resolved.struct.split()[-1], ".".join(resolved.path))
+    return tuple(f"{struct}.{path}" for struct, path in found.items())
 
 
 def _access(text: str) -> MemberAccess | None:
@@ -303,16 +312,18 @@ def _access(text: str) -> MemberAccess | None:
 
 def _scope(
     reader: Reader, text: str, trail: Sequence[tuple[str, CFunction]]
-) -> tuple[str, str | None] | None:
-    """The declaration of a global object, and the file where it is static."""
+) -> tuple[str, str | None, bool] | None:
+    """A global variable: its declaration, the file where it is static, if it is a pointer."""
     root = root_of(text)
+    if not root.isidentifier():
+        return None
     places = {function.path: function for _, function in reversed(trail)}
     for path, function in places.items():
         if root in function.variables:
             continue
         found = file_scope(reader.file_text(path), root)
-        if found is not None and "*" not in found[0].split(root)[0]:
-            return found[0], path if found[1] else None
+        if found is not None:
+            return found[0], path if found[1] else None, "*" in found[0].split(root)[0]
     return None
 
 

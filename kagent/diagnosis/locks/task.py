@@ -336,8 +336,9 @@ class _Task:
         meant = follow(self.reader, self.links, taken, at)
         return replace(
             use,
-            name=meant.instance or meant.member or meant.text,
-            member=meant.member,
+            name=meant.instance or meant.path or next(iter(meant.members[-1:]), meant.text),
+            members=meant.members,
+            path=meant.path,
             instance=meant.instance,
             home=meant.home,
             origin=meant.origin,
@@ -358,9 +359,10 @@ class _Task:
         given = self._arguments(outer)
         for use in holds:
             same_place = use.where and use.where.function == outer.point.function
-            if use.member == waits.member and same_place and root_of(use.expression or "") in given:
+            alike = use.type == waits.type and same_lock(use, waits)[0]
+            if alike and same_place and root_of(use.expression or "") in given:
                 return replace(waits, name=use.name, origin=use.origin, instance=use.instance,
-                               home=use.home)  # fmt: skip
+                               path=use.path, home=use.home)  # fmt: skip
         return waits
 
     def _arguments(self, link: Link) -> set[str]:
@@ -417,7 +419,7 @@ def _merge(printed: LockUse, read: LockUse) -> LockUse:
         name=printed.name,
         address=printed.address,
         lock_class=printed.lock_class,
-        member=read.member or printed.member,
+        members=read.members or printed.members,
         evidence=tuple(dict.fromkeys((*printed.evidence, *read.evidence))),
     )
 
