@@ -139,6 +139,22 @@ CYCLES: dict[str, tuple[Member, ...]] = {
             "pushd", ("nic0.tx_lock", "nic_push:39"), ("nic0.tx_lock", "nic_tick:21"), "spinlock"
         ),
     ),
+    "embedded": (
+        Member(
+            "flushd",
+            ("chip->ports[1].rx.lock", "port_flush:51"),
+            ("chip->ports[1].tx.lock", "ring_drain:36"),
+        ),
+        Member(
+            "kickd",
+            ("chip->ports[1].tx.lock", "port_kick:64"),
+            ("chip->ports[1].rx.lock", "ring_drain:36"),
+        ),
+    ),
+    "twins": (  # another module has locks of the same names: its tasks are no part of this
+        Member("bwaitd", ("aux", "b_wait:11"), ("done", "b_wait:12"), "wait queue"),
+        Member("bpeekd", ("lock", "b_peek:19"), ("aux", "b_peek:20")),
+    ),
     "wrappers": (
         Member("scand", ("main_shelf->lock", "shelf_scan:32"), ("bay.slot_lock", "bay_lock:17")),
         Member("opend", ("bay.slot_lock", "bay_open:21"), ("main_shelf->lock", "shelf_count:11")),

@@ -64,28 +64,32 @@ def build_wait_graph(
     edges = wait_edges(known)
     cycles = _cycles(known, edges)
     ledger = merge_evidence([], [fact for task in known for fact in task.evidence])
-    warned = Possible(log, by_frame(symbolized), source, types).verdict()
     if cycles:
         deadlock, findings, more = _deadlock(known, edges, cycles)
-    elif warned and warned[0].verdict == "possible":
-        deadlock, findings, more = warned
     else:
-        reader = Reader(source, types)
-        deadlock, findings, more = undecided(known, edges) or no_deadlock(known, edges, reader)
-        if warned:
-            deadlock, findings, more = _with_warning(warned, (deadlock, findings, more))
+        warned = Possible(log, by_frame(symbolized), source, types).verdict()
+        found = undecided(known, edges) or no_deadlock(known, edges, Reader(source, types))
+        deadlock, findings, more = _with_warning(warned, found) if warned else found
     ledger = merge_evidence(ledger, more)
     return GraphResult(deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known))
 
 
 def _with_warning(warned: Verdict, found: Verdict) -> Verdict:
-    """A broken lock rule, and what hangs after it."""
-    deadlock, findings, more = found
-    if not deadlock.victims and deadlock.culprit is None:
+    """A lock rule that the log says is broken, and what hangs besides; cycles are the warning's."""
+    rule, deadlock = warned[0], found[0]
+    held_up = deadlock.culprit is not None and deadlock.culprit.kind in ("died", "left")
+    if not deadlock.victims and not held_up:
         return warned
-    reason = f"{warned[0].reason} {deadlock.reason}"
-    joined = deadlock.model_copy(update={"reason": reason})
-    return joined, [*warned[1], *findings], [*warned[2], *more]
+    open_question = "possible" in (rule.verdict, deadlock.verdict)
+    joined = rule.model_copy(
+        update={
+            "verdict": "possible" if open_question else rule.verdict,
+            "reason": f"{rule.reason} {deadlock.reason}",
+            "victims": deadlock.victims,
+            "culprit": deadlock.culprit,
+        }
+    )
+    return joined, [*warned[1], *found[1]], [*warned[2], *found[2]]
 
 
 # Cycles -----------------------------------------------------------------------------------------
