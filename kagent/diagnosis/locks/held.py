@@ -22,7 +22,7 @@ from kagent.diagnosis.locks.primitives import (
 )
 from kagent.diagnosis.reader import Reader
 
-__all__ = ["Taken", "held_at", "lock_argument", "polled", "signals_after"]
+__all__ = ["Taken", "dropped_at", "held_at", "lock_argument", "polled", "signals_after"]
 
 _LEAVES = ("return_statement", "goto_statement", "break_statement", "continue_statement")
 _FATAL = ("BUG", "panic", "do_exit", "unreachable", "usercopy_abort")
@@ -55,16 +55,40 @@ def held_at(
     reader: Reader, function: CFunction, line: int, callee: str | None = None
 ) -> list[Taken]:
     """Locks `function` holds when it makes the call at `line`, in the order it took them."""
-    target = _target(function, line, callee)
-    if target is None:
-        return []
+    return _balance(reader, function, line, callee)[0]
+
+
+def dropped_at(
+    reader: Reader, function: CFunction, line: int, callee: str | None = None
+) -> list[Taken]:
+    """Locks of its callers that `function` has released when it makes the call at `line`."""
+    return _balance(reader, function, line, callee)[1]
+
+
+def _balance(
+    reader: Reader, function: CFunction, line: int, callee: str | None
+) -> tuple[list[Taken], list[Taken]]:
+    """What was taken and not released, and what was released without having been taken."""
     held: list[Taken] = []
-    for effect in _before(reader, function, target):
+    dropped: list[Taken] = []
+    target = _target(function, line, callee)
+    for effect in _before(reader, function, target) if target is not None else ():
+        taken = effect.taken
         if effect.take:
-            held.append(effect.taken)
+            back = next((d for d in dropped if _same_argument(d, taken)), None)
+            if back is None:
+                held.append(taken)
+            else:
+                dropped.remove(back)
+        elif (own := next((h for h in reversed(held) if _same_argument(h, taken)), None)) is None:
+            dropped.append(taken)
         else:
-            _release(held, effect.taken.argument)
-    return held
+            held.remove(own)
+    return held, dropped
+
+
+def _same_argument(left: Taken, right: Taken) -> bool:
+    return _canonical(left.argument) == _canonical(right.argument)
 
 
 def signals_after(reader: Reader, function: CFunction, line: int) -> list[Taken]:
@@ -257,14 +281,6 @@ def _substitute(expression: str, names: list[str], given: tuple[str, ...]) -> st
     if value.startswith("&") and f"{head}->" in expression:
         return expression.replace(f"{head}->", f"{value[1:]}.", 1)
     return expression.replace(head, value, 1)
-
-
-def _release(held: list[Taken], argument: str) -> None:
-    wanted = _canonical(argument)
-    for at in range(len(held) - 1, -1, -1):
-        if _canonical(held[at].argument) == wanted:
-            del held[at]
-            return
 
 
 def _canonical(expression: str) -> str:

@@ -14,36 +14,38 @@ from kagent.diagnosis.code import Call, CFunction
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.diagnosis.locks.callees import definition
 from kagent.diagnosis.locks.handlers import handlers_of
-from kagent.diagnosis.locks.held import Taken, held_at, lock_argument, polled, signals_after
+from kagent.diagnosis.locks.held import (
+    Taken,
+    dropped_at,
+    held_at,
+    lock_argument,
+    polled,
+    signals_after,
+)
+from kagent.diagnosis.locks.links import TaskStack
 from kagent.diagnosis.locks.model import DIED, INVENTED, LockUse, TaskLocks, class_label, same_lock
 from kagent.diagnosis.locks.names import Link, follow, root_of
-from kagent.diagnosis.locks.primitives import Primitive, waits_in, wrapped
+from kagent.diagnosis.locks.primitives import Primitive, wrapped
 from kagent.diagnosis.reader import LineSource, Reader, TypeSource
 from kagent.diagnosis.stack import (
     Symbols,
     by_frame,
-    contexts,
     frame_evidence,
-    frame_points,
     log_origin,
     own_point,
-    reliable,
     site_of,
 )
-from kagent.klog.model import Frame, LockRef, TaskState
-from kagent.resolution import Evidence, SourcePoint, evidence
+from kagent.klog.model import LockRef, TaskState
+from kagent.resolution import SourcePoint, evidence
 from kagent.symbols.model import Symbolized
 
 __all__ = ["analyse_task"]
 
-_MAX_LINKS = 48
 _MAX_FRAME_FACTS = 6
-_WAIT_QUEUE = Primitive("wait queue", "event")
 _TIMED = re.compile(
     r"(?:wait_for_completion|wait_event|wait_on_bit|down|mutex_lock|io_schedule|wait_woken)\w*_timeout"
 )
 """Waits that end by themselves; schedule_timeout() alone may wait for ever."""
-_OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to|__sched_text_start")
 
 
 def analyse_task(
@@ -61,16 +63,7 @@ def analyse_task(
     return _Task(task, symbols, Reader(source, types)).analyse()
 
 
-class _Task:
-    def __init__(self, task: TaskState, symbols: Symbols, reader: Reader) -> None:
-        self.task = task
-        self.symbols = symbols
-        self.reader = reader
-        self.frames = _stack(task)
-        self.links = list(self._links())[:_MAX_LINKS]
-        self.ledger: list[Evidence] = []
-        self.running = task.running or task.state == "R"
-
+class _Task(TaskStack):
     def analyse(self) -> TaskLocks:
         task = self.task
         waits = self._waits()
@@ -82,7 +75,7 @@ class _Task:
         telling = [f for f in self.frames if not (is_scaffold(f.symbol) or is_helper(f.symbol))]
         if waits or holds or self.running:
             for frame in telling[:_MAX_FRAME_FACTS]:
-                self._cite(frame_evidence(frame, self.symbols))
+                self.cite(frame_evidence(frame, self.symbols))
         runs = [link.point.function for link in self.links]
         return TaskLocks(
             comm=task.comm,
@@ -105,58 +98,10 @@ class _Task:
             evidence=tuple(self.ledger),
         )
 
-    # Stack --------------------------------------------------------------------------------------
-
-    def _links(self) -> Iterator[Link]:
-        callee: str | None = None
-        for frame, context in zip(self.frames, contexts(self.frames), strict=True):
-            for point in frame_points(frame, self.symbols):
-                function = None
-                if point.line and not is_helper(point.function, point.file):
-                    function = self.reader.function_at(point)
-                yield Link(frame, point, function, callee, context)
-                callee = base_name(point.function)
-
-    def _wait_link(self) -> tuple[Primitive, int] | None:
-        """The outermost waiting primitive on top of the stack, and the link that called it.
-
-        A task caught on a CPU may have been interrupted in it: then it is on top of what the
-        interrupt interrupted. To count, a lock's slow path must be the very top there.
-        """
-        if not self.running:
-            return self._wait_in(0)
-        for context in range(1 + max((link.context for link in self.links), default=0)):
-            found = self._wait_in(context)
-            spins = found is not None and self._spins(context)
-            if found and (spins or (found[0].kind != "lock" and self.task.running)):
-                return found
-        return None
-
-    def _wait_in(self, context: int) -> tuple[Primitive, int] | None:
-        found: Primitive | None = None
-        for at, link in enumerate(self.links):
-            if link.context < context:
-                continue
-            name = link.point.function
-            primitive = waits_in(name)
-            if found is None and _OFF_CPU.fullmatch(base_name(name)):
-                found = _WAIT_QUEUE  # wait_event() leaves no frame of its own
-            if primitive is not None:
-                found = primitive
-            elif not (is_helper(name, link.point.file) or is_scaffold(name) or wrapped(name)):
-                return (found, at) if found else None
-        return (found, len(self.links)) if found else None
-
-    def _spins(self, context: int) -> bool:
-        """Whether a context of a running task is in a lock's slow path, not merely near it."""
-        own = (link.frame for link in self.links if link.context == context)
-        top = next((frame for frame in own if not is_scaffold(frame.symbol)), None)
-        return top is not None and waits_in(top.symbol) is not None
-
     # Waiting ------------------------------------------------------------------------------------
 
     def _waits(self) -> LockUse | None:
-        found = self._wait_link()
+        found = self.wait_link()
         if found is None:
             return None
         primitive, at = found
@@ -172,7 +117,7 @@ class _Task:
             where=link.point,
             context=link.context,
             timed=any(_TIMED.search(inner.point.function) for inner in self.links[:at]),
-            evidence=(self._cite(frame_evidence(link.frame, self.symbols)),),
+            evidence=(self.cite(frame_evidence(link.frame, self.symbols)),),
         )
         if single := self._known_wrapper(at):
             return replace(use, name=single, instance=single)
@@ -247,14 +192,14 @@ class _Task:
             type="",
             address=ref.address,
             lock_class=ref.name,
-            evidence=(self._cite(fact),),
+            evidence=(self.cite(fact),),
         )
         if ref.at is None:
             return use
         own = own_point([ref.at], self.symbols)
         point = own[1] if own else SourcePoint(function=base_name(ref.at.symbol),
                                                module=ref.at.module)  # fmt: skip
-        use = replace(use, where=point, context=self._context_of(ref.at))
+        use = replace(use, where=point, context=self.context_of(ref.at))
         function = self.reader.function_at(point)
         if function is None or point.line is None:
             return use
@@ -268,23 +213,18 @@ class _Task:
                 return replace(typed, name=use.name)
         return use
 
-    def _context_of(self, frame: Frame) -> int:
-        """In which context of the stack a function stands."""
-        found = (link.context for link in self.links if link.frame.symbol == frame.symbol)
-        return next(found, 0)
-
     def _inferred_holds(self, printed: Sequence[LockUse]) -> list[LockUse]:
         """Locks that the functions on the stack took before the calls they are in.
 
-        Where the kernel printed its own list, only what lockdep does not track is added.
+        Where the kernel printed its own list, only what lockdep does not track is added. What an
+        inner function released of its callers' locks is not held any more.
         """
         found: list[LockUse] = []
+        dropped: list[LockUse] = []
         for at, link in enumerate(self.links):
-            if link.function is None or link.point.line is None:
+            if link.function is None or link.line is None or is_scaffold(link.point.function):
                 continue
-            if is_scaffold(link.point.function):
-                continue
-            for taken in held_at(self.reader, link.function, link.point.line, link.callee):
+            for taken in held_at(self.reader, link.function, link.line, link.callee):
                 if self.task.held and taken.primitive.type != "semaphore":
                     continue
                 use = LockUse(
@@ -296,13 +236,15 @@ class _Task:
                     context=link.context,
                     inferred=True,
                     evidence=(
-                        self._cite(self.reader.line_evidence(link.function, taken.call.line)),
-                        self._cite(self.reader.line_evidence(link.function, link.point.line)),
+                        self.cite(self.reader.line_evidence(link.function, taken.call.line)),
+                        self.cite(self.reader.line_evidence(link.function, link.line)),
                     ),
                 )  # fmt: skip
                 named = self._named(use, taken, at)
-                if not any(same_lock(named, other)[0] for other in printed):
+                if not any(same_lock(named, other)[0] for other in (*printed, *dropped)):
                     found.append(named)
+            gone = dropped_at(self.reader, link.function, link.line, link.callee)
+            dropped += [self._named(LockUse("", ""), taken, at) for taken in gone]
         return found
 
     # Signals ------------------------------------------------------------------------------------
@@ -313,7 +255,7 @@ class _Task:
             if link.function is None or link.point.line is None:
                 continue
             for taken in signals_after(self.reader, link.function, link.point.line):
-                cited = self._cite(self.reader.line_evidence(link.function, taken.call.line))
+                cited = self.cite(self.reader.line_evidence(link.function, taken.call.line))
                 use = LockUse(
                     name=taken.primitive.type,
                     type=taken.primitive.type,
@@ -331,7 +273,7 @@ class _Task:
         """Name a lock by its source expression: struct member, global object, handler."""
         function = taken.function
         if at is not None:
-            cited = self._cite(self.reader.line_evidence(function, taken.call.line))
+            cited = self.cite(self.reader.line_evidence(function, taken.call.line))
             use = replace(use, evidence=tuple(dict.fromkeys((*use.evidence, cited))))
         meant = follow(self.reader, self.links, taken, at)
         return replace(
@@ -373,11 +315,6 @@ class _Task:
         calls = function.calls(line, line)
         return {root_of(given) for call in calls for given in call.arguments}
 
-    def _cite(self, fact: Evidence) -> str:
-        if all(item.id != fact.id for item in self.ledger):
-            self.ledger.append(fact)
-        return fact.id
-
 
 def _takers(
     calls: Iterable[Call], function: CFunction, primitive: Primitive, via: Call | None = None
@@ -387,11 +324,6 @@ def _takers(
         named = lock_argument(call)
         if named and named[0].kind == primitive.kind:
             yield Taken(call, named[0], named[1], function, via)
-
-
-def _stack(task: TaskState) -> list[Frame]:
-    frames = reliable(task.frames)
-    return [task.pc, *frames] if task.pc and task.pc not in frames else frames
 
 
 def _reads_rcu(task: TaskState) -> str:
