@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kagent.diagnosis import analyse_task, build_wait_graph, fold_tasks, tasks_of
-from kagent.diagnosis.locks.model import LockUse, same_lock
+from kagent.diagnosis.locks.model import LockUse, TaskLocks, same_lock
 from kagent.diagnosis.locks.primitives import acquires, released, waits_in, wrapped
 from kagent.diagnosis.stack import contexts
 from kagent.klog import parse_log
@@ -556,3 +556,39 @@ def test_one_name_in_two_files_is_two_locks():
     )
     assert same_lock(mine, other) == (False, True)
     assert same_lock(mine, replace(other, home=None)) == (True, True)
+
+
+def stuck(comm, pid, holds, waits):
+    """A task with locks as the graph sees them."""
+    return TaskLocks(comm, pid, holds=tuple(holds), waits=waits, sites=("x",), blocked_seconds=9)
+
+
+def test_a_writer_waits_for_every_reader():
+    """One reader sleeps, but the other can never leave: that is enough."""
+    read = LockUse("g.sem", "rwsem", mode="read", instance="g.sem", inferred=True)
+    cfg = LockUse("g.cfg", "mutex", instance="g.cfg", inferred=True)
+    asleep = stuck("asleep", 1, [read], LockUse("sleep", "sleep", kind="sleep"))
+    reader = stuck("reader", 2, [read], replace(cfg, inferred=False))
+    writer = stuck("writer", 3, [cfg], replace(read, mode="write", inferred=False))
+    result = build_wait_graph([asleep, reader, writer], KernelLog(()))
+    assert cycle(result) == [["reader", "writer"]]
+
+
+def same_type(count):
+    held = LockUse("a.lock", "mutex", members=("a.lock",), inferred=True)
+    wanted = replace(held, inferred=False)
+    return [stuck(f"t{n}", n, [held], wanted) for n in range(1, count + 1)]
+
+
+def test_of_three_alike_nobody_knows_who_waits_for_whom():
+    """Each may wait for any of the others; all are in it, and none can go on."""
+    result = build_wait_graph(same_type(3), KernelLog(()))
+    assert cycle(result) == [["t1", "t2", "t3"]]
+    assert all(member.inferred for member in result.deadlock.cycles[0])
+
+
+def test_of_very_many_alike_no_cycle_is_picked():
+    for count in (40, 2000):
+        result = build_wait_graph(same_type(count), KernelLog(()))
+        assert (result.deadlock.verdict, result.deadlock.cycles) == ("possible", [])
+        assert len(result.deadlock.victims) == count

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, identities, same_lock
+from kagent.diagnosis.locks.model import LockUse, TaskLocks, identities, is_one, same_lock
 
-__all__ = ["Edge", "never_served", "wait_edges"]
+__all__ = ["MAX_CANDIDATES", "Edge", "never_served", "wait_edges"]
 
 
+MAX_CANDIDATES = 64
+"""Of more tasks that may own a lock by its type alone, none is taken for its owner."""
 _NAMED = "is named by the kernel as its owner"
 
 
@@ -35,6 +37,11 @@ class Edge:
     """True where one of the waiter's edges is enough to let it go on."""
     queued: bool = False
     """True where the owner does not hold the lock yet, but comes before the waiter."""
+
+    @property
+    def vague(self) -> bool:
+        """Whether it is one of several guesses about who owns a lock."""
+        return self.any_of and self.lock.kind == "lock" and self.lock.type != "semaphore"
 
 
 def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
@@ -60,20 +67,25 @@ def never_served(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> set[int]:
 
     The rest may: some task they may wait for runs, sleeps, or waits for something outside.
     """
-    waits: dict[int, list[Edge]] = {}
+    owners: dict[int, set[int]] = {}
+    waiters: dict[int, set[int]] = {}
+    easy: set[int] = set()
     for edge in edges:
-        waits.setdefault(edge.waiter, []).append(edge)
-    stuck = {at for at in waits if not tasks[at].fate}
-    shrunk = True
-    while shrunk:
-        free = {
-            at
-            for at in stuck
-            if (all if waits[at][0].any_of else any)(e.owner in stuck for e in waits[at]) is False
-        }
-        shrunk = bool(free)
-        stuck -= free
-    return stuck
+        if not tasks[edge.waiter].fate:
+            owners.setdefault(edge.waiter, set()).add(edge.owner)
+            waiters.setdefault(edge.owner, set()).add(edge.waiter)
+            easy |= {edge.waiter} if edge.any_of else set()
+    free = [owner for owner in waiters if owner not in owners]
+    while free:
+        gone = free.pop()
+        for waiter in waiters.get(gone, ()):
+            if waiter not in owners:
+                continue
+            owners[waiter].discard(gone)
+            if waiter in easy or not owners[waiter]:
+                del owners[waiter]
+                free.append(waiter)
+    return set(owners)
 
 
 class _LookUp:
@@ -86,13 +98,19 @@ class _LookUp:
         self.waiting = _index((task.waits,) if task.waits else () for task in tasks)
 
     def around(self, task: TaskLocks, waits: LockUse) -> Iterable[int]:
-        """Tasks that hold it or would signal it, or that only a closer look rules out."""
+        """Tasks that hold it or would signal it, or that only a closer look rules out.
+
+        Where a type is all that is known and very many tasks hold one of it, none is told from
+        the others.
+        """
         if waits.kind in ("handler", "grace-period") or task.owner:
             return range(self.count)
+        if exact := self.holding.get(f"address {waits.address}"):
+            return sorted(exact)
         keys = identities(waits)
         found = {index for key in keys for index in self.holding.get(key, ())}
         found |= {index for key in keys for index in self.signalling.get(key, ())}
-        return sorted(found)
+        return sorted(found) if len(found) <= MAX_CANDIDATES else ()
 
     def queued(self, waits: LockUse) -> list[int]:
         """Other tasks that wait for the same lock."""
@@ -111,8 +129,10 @@ def _index(uses: Iterable[Iterable[LockUse]]) -> dict[str, set[int]]:
 def _any_will_do(chosen: Sequence[Edge], waits: LockUse) -> bool:
     if len(chosen) < 2 or waits.kind == "handler":
         return False
-    counted = waits.kind == "event" or waits.type == "semaphore"
-    return counted or not all(edge.certain for edge in chosen)
+    if waits.kind == "event" or waits.type == "semaphore":
+        return True
+    shared = all(edge.lock.mode == "read" and is_one(waits, edge.lock) for edge in chosen)
+    return not (shared or all(edge.certain for edge in chosen))
 
 
 def _one_object(edge: Edge, waits: LockUse) -> bool:

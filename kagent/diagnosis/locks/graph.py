@@ -7,6 +7,7 @@ stuck task outside any cycle has a reason that is named instead.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,7 @@ __all__ = ["GraphResult", "build_wait_graph"]
 
 _MAX_CYCLES = 16
 _MAX_CYCLE_LENGTH = 12
+_MAX_RING = 6
 _PROVEN, _LIKELY = 0.95, 0.75
 
 
@@ -96,21 +98,15 @@ def _with_warning(warned: Verdict, found: Verdict) -> Verdict:
 
 
 def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> list[list[int]]:
-    """Cycles of tasks that can never go on, smallest first, each task in at most one of them."""
-    import networkx as nx
+    """Cycles of tasks that can never go on, smallest first, each task in at most one of them.
 
-    graph = nx.DiGraph()
+    Where the owner of a lock is one of several, the cycle is not told from others: then it is all
+    tasks that may be in it, if these are few.
+    """
     stuck = never_served(tasks, edges)
-    graph.add_edges_from((e.waiter, e.owner) for e in edges if {e.waiter, e.owner} <= stuck)
-    found: list[list[int]] = []
-    for cycle in nx.simple_cycles(graph, length_bound=_MAX_CYCLE_LENGTH):
-        found.append(cycle)
-        if len(found) >= 64 * _MAX_CYCLES:
-            break
-    if not found:  # only longer ones, if any
-        with contextlib.suppress(nx.NetworkXNoCycle):
-            found = [[step[0] for step in nx.find_cycle(graph)]]
-    sure = {(edge.waiter, edge.owner): edge.certain for edge in edges}
+    inside = [edge for edge in edges if {edge.waiter, edge.owner} <= stuck]
+    sure = {(edge.waiter, edge.owner): edge.certain for edge in inside}
+    found = _simple_cycles([edge for edge in inside if not edge.vague])
     found.sort(key=lambda c: (_doubts(c, sure), len(c), min(c)))
     chosen: list[list[int]] = []
     taken: set[int] = set()
@@ -119,7 +115,42 @@ def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> list[list[int]
             start = cycle.index(min(cycle))
             chosen.append(cycle[start:] + cycle[:start])
             taken.update(cycle)
+    explained = set(behind(inside, taken))
+    chosen += _rings([edge for edge in inside if edge.waiter not in explained])
     return sorted(chosen[:_MAX_CYCLES])
+
+
+def _simple_cycles(edges: Sequence[Edge]) -> list[list[int]]:
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges)
+    found: list[list[int]] = []
+    for cycle in nx.simple_cycles(graph, length_bound=_MAX_CYCLE_LENGTH):
+        found.append(cycle)
+        if len(found) >= 64 * _MAX_CYCLES:
+            break
+    if not found:  # only longer ones, if any
+        with contextlib.suppress(nx.NetworkXNoCycle):
+            found = [[step[0] for step in nx.find_cycle(graph)]]
+    return found
+
+
+def _rings(edges: Sequence[Edge]) -> list[list[int]]:
+    """For each small group of tasks that may all wait for one another: one ring through all."""
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges)
+    found = []
+    for group in nx.strongly_connected_components(graph):
+        if not 2 <= len(group) <= _MAX_RING:
+            continue
+        first, *others = sorted(group)
+        rings = ([first, *order] for order in itertools.permutations(others))
+        whole = (r for r in rings if all(map(graph.has_edge, r, [*r[1:], r[0]])))
+        found += list(itertools.islice(whole, 1))
+    return found
 
 
 def _doubts(cycle: Sequence[int], sure: dict[tuple[int, int], bool]) -> int:

@@ -16,6 +16,7 @@ __all__ = [
     "TaskLocks",
     "class_label",
     "identities",
+    "is_one",
     "plain_class",
     "same_lock",
 ]
@@ -166,6 +167,15 @@ def same_lock(left: LockUse, right: LockUse) -> tuple[bool, bool]:
         if one and other:
             return _tail(one) == _tail(plain_class(other)), False
     return False, False
+
+
+def is_one(left: LockUse, right: LockUse) -> bool:
+    """Whether two uses name one object: its address, its global name, or one way to it."""
+    if left.home and right.home and left.home != right.home:
+        return False
+    pairs = ((left.address, right.address), (left.instance, right.instance),
+             (left.path, right.path))  # fmt: skip
+    return any(one is not None and one == other for one, other in pairs)
 
 
 def _same_path(left: LockUse, right: LockUse) -> bool | None:

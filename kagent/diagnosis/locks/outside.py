@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from kagent.diagnosis.locks.edges import Edge
+from kagent.diagnosis.locks.edges import MAX_CANDIDATES, Edge, never_served
 from kagent.diagnosis.locks.leaks import leaks
-from kagent.diagnosis.locks.model import DIED, LockUse, TaskLocks, same_lock
+from kagent.diagnosis.locks.model import DIED, LockUse, TaskLocks, identities, same_lock
 from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim, what
 from kagent.diagnosis.reader import Reader
 from kagent.resolution import Culprit, Deadlock, Evidence, Finding
@@ -30,13 +31,19 @@ def behind(edges: Sequence[Edge], roots: Iterable[int]) -> list[int]:
 
 
 def undecided(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> Verdict | None:
-    """Stuck on locks that nothing identifies: a cycle can be neither shown nor ruled out."""
+    """Stuck on locks that nothing tells from others: a cycle can be neither shown nor ruled out.
+
+    For graphs without a cycle that could be named.
+    """
     waiting = {edge.waiter for edge in edges}
+    knotted = never_served(tasks, edges)
+    held = Counter(key for task in tasks for key in {k for u in task.holds for k in identities(u)})
     stuck = [
         task
         for index, task in enumerate(tasks)
-        if index not in waiting and _matters(task) and task.waits and _unidentified(task.waits)
-    ]
+        if task.waits and _matters(task) and not task.waits.timed
+        and (index in knotted or (index not in waiting and _unidentified(task.waits, held)))
+    ]  # fmt: skip
     if not stuck:
         return None
     names = ", ".join(f"{named(task)} waits for {_wait(task)}" for task in stuck[:8])
@@ -52,10 +59,13 @@ def undecided(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> Verdict | No
     return deadlock, [claim], []
 
 
-def _unidentified(waits: LockUse) -> bool:
-    """A lock that neither lockdep, nor source, nor a printed owner tells from others."""
+def _unidentified(waits: LockUse, held: Counter[str]) -> bool:
+    """A lock that nothing tells from others, or only from too many: its type is held by many."""
     known = (waits.address, waits.lock_class, waits.member, waits.instance, waits.expression)
-    return waits.kind == "lock" and all(one is None for one in known)
+    nameless = all(one is None for one in known)
+    typed = waits.address is None and waits.instance is None and waits.path is None
+    one_of_many = typed and any(held[key] > MAX_CANDIDATES for key in identities(waits))
+    return waits.kind == "lock" and (nameless or one_of_many)
 
 
 def _wait(task: TaskLocks) -> str:
