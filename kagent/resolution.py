@@ -206,6 +206,9 @@ class CycleMember(_Model):
     holds: list[str] = []
     taken: list[SourcePoint | None] = []
     """Where it took each of `holds`, in the same order; null where that is not known."""
+    owes: str | None = None
+    """What the task before it waits for, where that is no lock: an event it would signal, a work
+    item, timer or thread that it runs."""
     waits_for: str | None = None
     lock_type: str | None = None
     where: SourcePoint | None = None
@@ -227,6 +230,9 @@ class Culprit(_Model):
     task: str
     pid: int | None = None
     why: str
+    kind: str = ""
+    """What keeps it: ``died`` (an oops), ``left`` (without unlocking), ``runs``, or what it waits
+    for: ``event``, ``handler``, ``grace-period``, ``io``, ``sleep``."""
 
 
 class Deadlock(_Model):

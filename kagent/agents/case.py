@@ -7,13 +7,16 @@ from typing import Any
 from kagent.agents.state import State
 from kagent.agents.toolbox import Toolbox, open_toolbox
 from kagent.diagnosis import (
+    GraphResult,
     crash_query,
     decode_fault,
     explain,
     frames_of,
     functions_to_read,
     memory_facts,
+    shows_blocked_tasks,
     subsystem,
+    wait_facts,
 )
 from kagent.errors import MismatchError
 from kagent.klog.model import KernelLog, Report
@@ -55,23 +58,35 @@ def decode(state: State, settings: Settings) -> Step:
     with open_toolbox(settings, report.context) as box:
         fault = decode_fault(report, known, types=box.symbolizer, source=box.source)
         memory = memory_facts(report, known)
+        waits = _waits(state, box)
         searchable = box.index is not None
-    for key, result in (("fault", fault), ("memory", memory)):
+    for key, result in (("fault", fault), ("memory", memory), ("deadlock", waits)):
         if result is not None:
             facts[key] = getattr(result, key)
             facts["evidence"] = [*facts.get("evidence", []), *result.evidence]
             facts["findings"] = [*facts.get("findings", []), *result.findings]
     if not searchable:
         return facts, None
-    query = crash_query(
-        report, known, facts.get("fault"), state.get("deadlock"), facts.get("memory")
-    )
+    deadlock = state.get("deadlock") or facts.get("deadlock")
+    query = crash_query(report, known, facts.get("fault"), deadlock, facts.get("memory"))
     return facts, {
         "question": query.text or query.title,
         "functions": list(query.functions),
         "files": list(query.files),
         "identifiers": list(query.identifiers),
     }
+
+
+def _waits(state: State, box: Toolbox) -> GraphResult | None:
+    """Who is stuck because of the crash: tasks that wait for what its victim held.
+
+    The deadlock analyser has answered that already; elsewhere it only counts if somebody waits.
+    """
+    log = state["kernel_log"]
+    if state.get("deadlock") is not None or not shows_blocked_tasks(log):
+        return None
+    found = wait_facts(log, state["symbolized"], source=box.source, types=box.symbolizer)
+    return found if found.deadlock.cycles or found.deadlock.victims else None
 
 
 def conclude(state: State, _settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 from langgraph.runtime import Runtime
@@ -18,9 +17,8 @@ from kagent.agents.prompts import load_prompt
 from kagent.agents.state import State, TaskInput
 from kagent.agents.toolbox import open_toolbox
 from kagent.agents.verify import Checker, check_claims
-from kagent.diagnosis import TaskLocks, analyse_task, build_wait_graph, fold_tasks, tasks_of
+from kagent.diagnosis import TaskLocks, analyse_stack, build_wait_graph, fold_tasks, tasks_of
 from kagent.errors import ModelError
-from kagent.klog.model import TaskState
 from kagent.settings import Settings
 
 __all__ = ["deadlock_synthesis", "split_tasks", "task_analyzer", "wait_graph"]
@@ -58,12 +56,10 @@ def task_analyzer(state: TaskInput, runtime: Runtime[Settings]) -> dict[str, Any
     """What each task of a group waits for and holds; with a model, what else its stack tells."""
     settings, group = runtime.context, state["group"]
     locks: list[TaskLocks] = []
+    symbols = {item.frame: item for item in state["symbolized"]}
     with open_toolbox(settings, primary_report(state).context) as box:
         for stack in group.stacks:
-            first = analyse_task(
-                stack[0], state["symbolized"], source=box.source, types=box.symbolizer
-            )
-            locks += [first, *(_alike(first, task) for task in stack[1:])]
+            locks += analyse_stack(stack, symbols, source=box.source, types=box.symbolizer)
     update: dict[str, Any] = {
         "task_locks": locks,
         "evidence": [item for entry in locks for item in entry.evidence],
@@ -71,20 +67,6 @@ def task_analyzer(state: TaskInput, runtime: Runtime[Settings]) -> dict[str, Any
     if settings.model:
         update |= _ask(state, settings, locks)
     return update
-
-
-def _alike(first: TaskLocks, task: TaskState) -> TaskLocks:
-    """Another task with the same stack: the same locks under its own name."""
-    return replace(
-        first,
-        comm=task.comm,
-        pid=task.pid,
-        state=task.state,
-        cpu=task.cpu,
-        running=task.running,
-        owner=task.owner,
-        blocked_seconds=task.blocked_seconds,
-    )
 
 
 def _ask(state: TaskInput, settings: Settings, locks: list[TaskLocks]) -> dict[str, Any]:
@@ -114,11 +96,16 @@ def _ask(state: TaskInput, settings: Settings, locks: list[TaskLocks]) -> dict[s
 
 
 @node
-def wait_graph(state: State, _runtime: Runtime[Settings]) -> dict[str, Any]:
+def wait_graph(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
     """Join the tasks' locks into a graph; its verdict is the rules' and stands."""
-    result = build_wait_graph(
-        state.get("task_locks", []), state["kernel_log"], state.get("symbolized", [])
-    )
+    with open_toolbox(runtime.context, primary_report(state).context) as box:
+        result = build_wait_graph(
+            state.get("task_locks", []),
+            state["kernel_log"],
+            state.get("symbolized", []),
+            source=box.source,
+            types=box.symbolizer,
+        )
     return {
         "deadlock": result.deadlock,
         "evidence": list(result.evidence),

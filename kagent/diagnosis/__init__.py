@@ -13,10 +13,13 @@ from kagent.diagnosis.locks import (
     LockUse,
     TaskGroup,
     TaskLocks,
+    analyse_stack,
     analyse_task,
     build_wait_graph,
     fold_tasks,
+    shows_blocked_tasks,
     tasks_of,
+    wait_facts,
 )
 from kagent.diagnosis.memory import MemoryResult, memory_facts
 from kagent.diagnosis.stack import frames_of
@@ -32,6 +35,7 @@ __all__ = [
     "TaskGroup",
     "TaskLocks",
     "advise",
+    "analyse_stack",
     "analyse_task",
     "build_wait_graph",
     "classify",
@@ -44,7 +48,9 @@ __all__ = [
     "in_tree",
     "memory_facts",
     "missing_data",
+    "shows_blocked_tasks",
     "significant",
     "subsystem",
     "tasks_of",
+    "wait_facts",
 ]

@@ -7,9 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
+from kagent.diagnosis.helpers import base_name, is_scaffold
 from kagent.diagnosis.locks.primitives import is_spin, waits_in
-from kagent.diagnosis.stack import by_frame, own_point, points, reliable
+from kagent.diagnosis.stack import (
+    by_frame,
+    contexts,
+    in_helper,
+    is_common,
+    own_point,
+    points,
+    reliable,
+)
 from kagent.klog.model import Frame, KernelLog, Report
 from kagent.resolution import Subsystem
 from kagent.symbols.model import Symbolized
@@ -168,13 +176,17 @@ def _spinning(report: Report) -> str | None:
     """The kind of lock a stuck CPU spins on; None when it merely keeps running."""
     stacks = [report.call_frames, *(t.frames for t in report.traces if t.role == "cpu")]
     stacks += [(task.pc, *task.frames) if task.pc else task.frames for task in report.tasks]
-    for frames in stacks:
-        for frame in reliable(frames):
+    for stack in stacks:
+        frames = reliable(stack)
+        left: set[int] = set()
+        for frame, context in zip(frames, contexts(frames), strict=True):
+            if context in left:
+                continue
             primitive = waits_in(frame.symbol)
             if primitive is not None and (is_spin(primitive) or primitive.kind == "lock"):
                 return primitive.type
-            if not (is_helper(frame.symbol, module=frame.module) or is_scaffold(frame.symbol)):
-                break  # it got out of the primitives: it was not waiting there
+            if not is_common(frame):
+                left.add(context)  # it got out of the primitives: it was not waiting there
     return None
 
 
@@ -197,7 +209,7 @@ def _area(report: Report, symbolized: Iterable[Symbolized]) -> str | None:
     for seen, (frame, point) in enumerate(points(_stack(report), symbols)):
         if seen >= _MAX_POINTS:
             break
-        if is_helper(point.function, point.file, point.module) or is_scaffold(point.function):
+        if in_helper(point) or is_scaffold(point.function):
             continue
         names = [point.file or "", base_name(point.function).lstrip("_"), frame.module or ""]
         areas = [area for name in names if name and (area := _by_prefix(name))]

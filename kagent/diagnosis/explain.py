@@ -51,6 +51,8 @@ def explain(
     paragraphs = "\n\n".join([*reasons, *_context(report), *_echoes(log, index)])
     if deadlock is not None and name in _TOLD_BY_THE_GRAPH:
         return Explanation(summary, paragraphs)
+    if deadlock is not None:
+        paragraphs = "\n\n".join(filter(None, [paragraphs, f"Tasks are stuck: {deadlock.reason}"]))
     facts = _facts(case, symbols)
     claim = Finding(
         claim=summary,

@@ -81,7 +81,8 @@ def _family(case: Case) -> tuple[str, _Rule]:
     if not case.report.kernel_bug:
         return "not-a-kernel-bug", _not_a_bug
     waits = case.deadlock
-    if waits is not None and (waits.cycles or waits.culprit or waits.victims):
+    about_waiting = case.report.kind in ("HANG", "LOCKDEP", "ATOMIC_SLEEP")
+    if about_waiting and waits and (waits.cycles or waits.culprit or waits.victims):
         return "waiting", _waiting
     text = f"{case.report.kind}\n{case.report.title}\n{case.report.header}"
     for name, pattern, rule in _FAMILIES:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from kagent.diagnosis import x86
 from kagent.diagnosis.code import CFunction
-from kagent.diagnosis.helpers import bare_name, base_name, is_helper
+from kagent.diagnosis.helpers import bare_name, base_name
 from kagent.diagnosis.machine import Machine, is_gone, read_machine, read_pointer
 from kagent.diagnosis.members import (
     MemberHit,
@@ -31,6 +31,7 @@ from kagent.diagnosis.stack import (
     by_frame,
     frame_evidence,
     frame_points,
+    in_helper,
     own_point,
     reliable,
 )
@@ -157,7 +158,7 @@ def _fault_frame(report: Report, symbols: Symbols) -> tuple[Frame, bool] | None:
 def _own_frame(report: Report, frame: Frame, symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
     """The first owning frame when the PC's innermost function is a helper."""
     chain = frame_points(frame, symbols)
-    if not is_helper(chain[0].function, chain[0].file, chain[0].module):
+    if not in_helper(chain[0]):
         return None
     trace = report.trace("call")
     rest = [f for f in trace.frames if f != frame] if trace else []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kagent.commits.model import CrashQuery
-from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
-from kagent.diagnosis.stack import Symbols, by_frame, points, reliable
+from kagent.diagnosis.helpers import base_name, is_scaffold
+from kagent.diagnosis.stack import Symbols, by_frame, in_helper, points, reliable
 from kagent.klog.model import Frame, Report
 from kagent.resolution import Deadlock, Fault, MemoryFacts, SourcePoint
 from kagent.symbols.model import Symbolized
@@ -28,7 +28,7 @@ def significant(
     symbols = by_frame(symbolized)
     found: dict[tuple[str, str | None], SourcePoint] = {}
     for point in _points(report, symbols):
-        if is_helper(point.function, point.file, point.module) or is_scaffold(point.function):
+        if in_helper(point) or is_scaffold(point.function):
             continue
         found.setdefault((base_name(point.function), point.module), point)
         if len(found) >= limit:

@@ -54,7 +54,7 @@ _FAMILIES: dict[str, str] = {
         r"(?:do_)?wait_for_com\w{1,40}|complete(?:_all)?|complete_with_flags|swake_up_\w{1,16}"
         r"|wake_up\w{0,24}|io_schedule\w{0,16}|schedule|schedule_(?:timeout|hrtimeout|preempt|loop)\w{0,24}"
         r"|schedule_(?:bug|debug)|context_switch|sched_text_start|switch_to\w{0,8}|preempt_schedule\w{0,16}|preempt_count_\w{3}"
-        r"|msleep\w{0,16}|usleep_range\w{0,8}|fsleep|do_nanosleep|(?:const_)?[um]delay|ndelay|delay_\w{1,8}"
+        r"|(?:dynamic_)?(?:cond|might)_resched\w{0,16}|msleep\w{0,16}|usleep_range\w{0,8}|fsleep|do_nanosleep|(?:const_)?[um]delay|ndelay|delay_\w{1,8}"
         r"|(?:start_)?flush_(?:delayed_)?work|flush_workqueue|(?:drain|destroy)_workqueue"
         r"|cancel_(?:delayed_)?work\w{0,16}|cancel_sync|work_busy|synchronize_(?:s?rcu|sched|irq|net)\w{0,16}"
         r"|rcu_barrier|wait_rcu_gp\w{0,16}|kthread_(?:stop|park|flush_work)"

@@ -6,6 +6,7 @@ Documentation/kernel-hacking/locking.rst ("Common Problems").
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ _HANDLERS = {
     "hrtimer": ("cancel the timer", "the timer callback"),
     "irq": ("free or disable the interrupt", "the interrupt handler"),
 }
+_SINGLE = re.compile(r"\w+(?:\.\w+)*")
 _EVENTS = ("completion", "wait queue", "bit")
 _TRYLOCK = {
     "mutex": "mutex_trylock()",
@@ -60,6 +62,8 @@ def lock_advice(report: Report, deadlock: Deadlock) -> list[str]:
         return _event(event, steps)
     if len(steps) == 1:
         return _recursion(steps[0], deadlock)
+    if any(not step.holds for step in steps):
+        return _behind_a_writer(steps)
     if len({step.wants for step in steps}) == 1:
         return _same_class(steps[0], deadlock)
     return _order(steps, deadlock)
@@ -85,7 +89,7 @@ def _order(steps: Sequence[_Step], deadlock: Deadlock) -> list[str]:
             "release the first and start again"
         )
     if possible:
-        found.append(_annotate(inverted))
+        found += _annotate(inverted)
     return found
 
 
@@ -95,36 +99,45 @@ def _same_class(step: _Step, deadlock: Deadlock) -> list[str]:
         f"{step.wants_at}"
     ]
     if deadlock.verdict == "possible":
-        found.append(_annotate(step))
+        found += _annotate(step)
     return found
 
 
-def _annotate(step: _Step) -> str:
+def _annotate(step: _Step) -> list[str]:
+    """How to silence a false positive; a lock of one global object cannot be one."""
+    if _SINGLE.fullmatch(step.holds) and _SINGLE.fullmatch(step.wants):
+        return []
     nested = {"spinlock": "spin_lock_nested()", "rwsem": "down_write_nested()"}
     name = nested.get(step.type.split(" ")[0], "mutex_lock_nested()")
-    return (
+    return [
         "if these can never be the same objects, it is a false positive: tell lockdep with a "
         f"class of its own (lockdep_set_class()) or a subclass ({name})"
-    )
+    ]
 
 
 def _recursion(step: _Step, deadlock: Deadlock) -> list[str]:
-    place = f"{step.member.where.function}()" if step.member.where else "the inner function"
     if deadlock.verdict == "possible" and step.holds != step.wants:
         return _same_class(step, deadlock)
     found = [
-        f"do not take {step.wants} again in {place}{step.wants_at}: it is held"
+        f"do not take {step.wants} again{step.wants_at}: it is held"
         f"{step.holds_at or ' by the same task'}; drop it first, or split out a variant for "
         "callers that hold it"
     ]
-    if step.type.startswith("rwsem") and deadlock.victims:
-        found.append(
-            "a second read lock is no way out: it queues behind a waiting writer, who waits for "
-            "the first"
-        )
     if deadlock.verdict == "possible":
-        found.append(_annotate(step))
+        found += _annotate(step)
     return found
+
+
+def _behind_a_writer(steps: Sequence[_Step]) -> list[str]:
+    """A member that holds nothing is a writer in the queue, ahead of a reader that reads again."""
+    writer = next(step for step in steps if not step.holds)
+    reader = next((step for step in steps if step.holds == writer.wants), steps[0])
+    return [
+        f"do not take {reader.wants} again{reader.wants_at}: it is held{reader.holds_at}, and a "
+        f"second read lock queues behind a waiting writer ({_task(writer.member)}"
+        f"{writer.wants_at}), who waits for the first",
+        "split out a variant of the inner function for callers that hold it",
+    ]
 
 
 def _handler(step: _Step) -> list[str]:
@@ -149,11 +162,15 @@ def _event(step: _Step, steps: Sequence[_Step]) -> list[str]:
 
 def _interrupt(report: Report, steps: Sequence[_Step]) -> list[str]:
     stopped = next((step for step in steps if step.member.interrupt), steps[0])
-    suffix = "_bh" if "SOFTIRQ" in "".join(_irq_states(report)) else "_irqsave"
+    facts = report.locks
+    softly = "SOFTIRQ" in "".join(_irq_states(report)) or (
+        facts is not None and facts.irq is not None and facts.irq.irq == "SOFTIRQ"
+    )
+    suffix = "_bh" if softly else "_irqsave"
     outside = stopped.holds or stopped.wants
     found = [
-        f"take {outside} with spin_lock{suffix}() wherever an interrupt may come in"
-        f"{stopped.holds_at}"
+        f"take {outside} with spin_lock{suffix}() wherever an interrupt may come in, as"
+        f"{stopped.holds_at or ' outside of interrupts'}"
     ]
     if len(steps) > 1:
         inner = next(step for step in steps if step is not stopped)
@@ -172,20 +189,30 @@ def _irq_states(report: Report) -> tuple[str, ...]:
 def _without_cycle(deadlock: Deadlock) -> list[str]:
     culprit = deadlock.culprit
     if culprit is None:
-        return []
-    name = f"{culprit.task}/{culprit.pid}" if culprit.pid is not None else culprit.task
-    if "died in an oops" in culprit.why:
-        return [f"fix the oops of {name} first: what the others wait for died with it"]
-    if "nobody in the log is about to signal" in culprit.why:
+        if not any(victim.waits_for for victim in deadlock.victims):
+            return []
         return [
+            "look for a path that returns with the lock held: early returns and error labels; or "
+            "get the owner's stack (sysrq-t, or sysrq-l if it runs)"
+        ]
+    name = f"{culprit.task}/{culprit.pid}" if culprit.pid is not None else culprit.task
+    remedies = {
+        "died": f"fix the oops of {name} first: what the others wait for died with it",
+        "left": (
+            f"look for the path on which {name} returns with the lock held: early returns and "
+            "error labels"
+        ),
+        "event": (
             f"find the path that should have woken {name} and returned without doing so: an error "
             "path, a lost interrupt, or a wake-up before the wait"
-        ]
-    if "keeps running" in culprit.why:
-        return [f"find out why {name} does not leave its loop; no lock order is at fault"]
-    if "without unlocking" in culprit.why:
-        return ["look for a path that returns with the lock held: early returns and error labels"]
-    return []
+        ),
+        "runs": f"find out why {name} does not leave its loop; no lock order is at fault",
+        "handler": f"find out why what {name} waits for does not get on; it is not in the log",
+        "grace-period": f"find the reader that {name} waits for: sysrq-l, or the RCU stall report",
+        "sleep": f"do not sleep or poll with the lock held: {name} does, and the others queue",
+        "io": f"look at the device or file system that {name} waits for, not at the locks",
+    }
+    return [remedies[culprit.kind]] if culprit.kind in remedies else []
 
 
 def _step(member: CycleMember) -> _Step:

@@ -14,15 +14,24 @@ from kagent.symbols.model import Symbolized
 __all__ = [
     "Symbols",
     "by_frame",
+    "contexts",
     "frame_evidence",
     "frame_points",
     "frames_of",
+    "in_helper",
+    "is_common",
     "log_origin",
     "own_point",
     "points",
     "reliable",
     "site_of",
 ]
+
+_ENTRY = re.compile(
+    r"el1h?(?:_64)?_(?:irq|fiq|error)|__irq_svc|ret_from_(?:intr|exception)|apic_timer_interrupt"
+    r"|hardware_interrupt_common(?:_virt)?|decrementer_common(?:_virt)?|handle_exception"
+)
+"""Entry code after which the interrupted context follows."""
 
 Symbols: TypeAlias = Mapping[Frame, Symbolized]
 """What the debug info says about each frame; an empty mapping where there is none."""
@@ -54,6 +63,16 @@ def frame_points(frame: Frame, symbols: Symbols) -> list[SourcePoint]:
     ]
 
 
+def is_common(frame: Frame) -> bool:
+    """Whether a frame is a helper or entry code: of a kind that says nothing of who is to blame."""
+    return is_helper(frame.symbol, module=frame.module) or is_scaffold(frame.symbol)
+
+
+def in_helper(point: SourcePoint) -> bool:
+    """Whether a point of the source lies in a function that works on what it is handed."""
+    return is_helper(point.function, point.file, point.module)
+
+
 def points(frames: Sequence[Frame], symbols: Symbols) -> Iterator[tuple[Frame, SourcePoint]]:
     """Every function of a stack, innermost first, inlined ones included."""
     for frame in frames:
@@ -61,11 +80,26 @@ def points(frames: Sequence[Frame], symbols: Symbols) -> Iterator[tuple[Frame, S
             yield frame, point
 
 
+def contexts(frames: Sequence[Frame]) -> list[int]:
+    """For each frame: 0 in the innermost context, one more below every interrupt or exception.
+
+    x86 prints the interrupted ``RIP:`` in the middle of the stack; elsewhere the entry code's
+    name tells.
+    """
+    found: list[int] = []
+    depth = 0
+    for at, frame in enumerate(frames):
+        entered = at > 0 and _ENTRY.fullmatch(frames[at - 1].symbol) is not None
+        if at > 0 and (frame.exact or entered):
+            depth += 1
+        found.append(depth)
+    return found
+
+
 def own_point(frames: Sequence[Frame], symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
     """The first function of a stack that is no helper and no scaffold."""
     for frame, point in points(_before_interrupt(reliable(frames)), symbols):
-        helper = is_helper(point.function, point.file, point.module)
-        if not helper and not is_scaffold(point.function):
+        if not in_helper(point) and not is_scaffold(point.function):
             return frame, point
     return None
 
@@ -94,6 +128,9 @@ def frames_of(log: KernelLog, tasks: Iterable[TaskState] = ()) -> list[Frame]:
             refs = [*facts.holding, *([facts.acquiring] if facts.acquiring else [])]
             found.update(dict.fromkeys(ref.at for ref in refs if ref.at))
             found.update(dict.fromkeys(f for link in facts.chain for f in link.frames))
+            if facts.irq is not None:
+                found.update(dict.fromkeys((*facts.irq.safe_at, *facts.irq.unsafe_at)))
+                found.update(dict.fromkeys(f for link in facts.irq.path for f in link.frames))
     for task in (*log.tasks, *tasks):
         frames = [*([task.pc] if task.pc else []), *task.frames]
         found.update(dict.fromkeys(frames))

@@ -9,7 +9,7 @@ from kagent.klog.lines import Line
 from kagent.klog.model import ChainLink, Frame, LockRef, TaskState, Trace, TraceRole
 from kagent.klog.oom_model import OomCounter, OomSlab, OomTask, OomVictim, OomZone
 
-__all__ = ["Block", "Draft", "LockdepDraft", "OomDraft", "StackDraft"]
+__all__ = ["Block", "Draft", "LockClassDraft", "LockdepDraft", "OomDraft", "StackDraft"]
 
 
 @dataclass(slots=True)
@@ -67,6 +67,7 @@ class Block:
     state: str | None = None
     blocked_seconds: int | None = None
     owner: tuple[str, int] | None = None
+    last_owner: bool = False
     workqueue: str | None = None
     pc: Frame | None = None
     registers: dict[str, int] = field(default_factory=dict)
@@ -81,6 +82,17 @@ class Block:
 
 
 @dataclass(slots=True)
+class LockClassDraft:
+    """A class in a list of dependencies, with the stacks that belong to it."""
+
+    part: str
+    """Which list: ``safe``, ``unsafe`` or ``short``."""
+    lock: LockRef
+    first: int
+    """Index into the draft's stacks where its own begin."""
+
+
+@dataclass(slots=True)
 class LockdepDraft:
     """What a lockdep report has stated so far."""
 
@@ -92,8 +104,15 @@ class LockdepDraft:
     holding: list[LockRef] = field(default_factory=list)
     chain: list[ChainLink] = field(default_factory=list)
     states: tuple[str, str] | None = None
-    expect: Literal["acquiring", "holding", "release", None] = None
+    expect: Literal["acquiring", "holding", "release", "safe", "unsafe", None] = None
     """What the next line of a lock, or the next frame for a release, will be."""
+    irq: str | None = None
+    """Which interrupts an irq report is about."""
+    safe: LockRef | None = None
+    unsafe: LockRef | None = None
+    part: str = ""
+    """The list of dependencies that is being printed."""
+    classes: list[LockClassDraft] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -141,6 +160,8 @@ class Draft:
     lockdep: LockdepDraft | None = None
     oom: OomDraft | None = None
     held: dict[tuple[str, int], list[LockRef]] = field(default_factory=dict)
+    counted: dict[tuple[str, int], int] = field(default_factory=dict)
+    """How many locks a list of held locks announces."""
     holder: tuple[str, int] | None = None
     """Whose locks are being listed."""
     messages: list[str] = field(default_factory=list)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from kagent.klog.draft import Draft, LockdepDraft
+from kagent.klog.draft import Draft, LockClassDraft, LockdepDraft
+from kagent.klog.irq_paths import irq_proof
 from kagent.klog.lines import Line
 from kagent.klog.model import ChainLink, Frame, LockdepFacts, LockRef
 
@@ -56,9 +57,20 @@ _WANTS = re.compile(
 )
 _STATES = re.compile(r"(?:inconsistent )?\{([\w -]{1,40})\} -> \{([\w -]{1,40})\} usage")
 _HOLDING = re.compile(
-    r"but task is already holding(?: lock)?:|but this lock took another|and this task is already "
+    r"but task is already holding(?: lock)?:|and this task is already "
     r"holding:|but there are no more locks to release!"
 )
+_END_OF_PATH = re.compile(
+    r"(?:but this new dependency connects a|to a|but this lock (?:took|was taken by) another,)"
+    r" (?P<irq>[A-Z_]{3,16})(?:-READ)?-(?:irq-)?(?P<end>safe|unsafe) lock(?: in the past)?:"
+)
+"""What print_bad_irq_dependency and print_irq_inversion_bug say before the ends of a path."""
+_PARTS = (
+    ("safe", re.compile(r"the dependencies between .{1,40}-safe lock and the holding lock:")),
+    ("unsafe", re.compile(r"the dependencies between the lock to be acquired")),
+    ("short", re.compile(r"the shortest dependencies between 2nd lock and 1st lock:")),
+)
+_CLASS = re.compile(r"-> (?=\()")
 _TALK = re.compile(
     r"which lock already depends|the existing dependency chain|other info that might help"
     r"|.{0,4}Possible (?:unsafe|interrupt unsafe) locking scenario|.{0,24}CPU0 |.{0,24}---- "
@@ -104,11 +116,14 @@ def read_lockdep(draft: Draft, line: Line) -> bool:
     if "held by " in text and (match := _HELD_BY.search(text) or _LAST_HELD.search(text)):
         draft.holder = (match["comm"].strip(), int(match["pid"]))
         draft.held.setdefault(draft.holder, [])
+        draft.counted[draft.holder] = int(match["n"] or 0)
         draft.stack = None
         return True
     if "){" in text and not text.startswith("->") and (lock := parse_lock(line)):
         return _take_lock(draft, lock)
     facts = draft.lockdep
+    if facts is not None and _take_path(draft, facts, line, text):
+        return True
     if facts is None:
         return text.startswith("Showing all locks held")
     if text.startswith("-> #") and (match := _CHAIN.match(text)):
@@ -129,6 +144,25 @@ def read_lockdep(draft: Draft, line: Line) -> bool:
     return _TALK.match(text) is not None
 
 
+def _take_path(draft: Draft, facts: LockdepDraft, line: Line, text: str) -> bool:
+    """A line about the path of an irq report: its ends, a list of dependencies, a class in it."""
+    if match := _END_OF_PATH.match(text):
+        facts.irq = facts.irq or match["irq"]
+        facts.expect = "safe" if match["end"] == "safe" else "unsafe"
+        draft.stack = None
+        return True
+    if part := next((name for name, pattern in _PARTS if pattern.match(text)), None):
+        facts.part = part
+        draft.stack = None
+        return True
+    if facts.part and (match := _CLASS.match(text)):
+        if lock := parse_lock(line, text[match.end() :]):
+            facts.classes.append(LockClassDraft(facts.part, lock, len(draft.stacks)))
+            draft.stack = None
+        return True
+    return False
+
+
 def _take_task(facts: LockdepDraft, match: re.Match[str]) -> None:
     if facts.task is None:
         facts.task, facts.pid = match["comm"].strip(), int(match["pid"])
@@ -145,12 +179,20 @@ def _take_task(facts: LockdepDraft, match: re.Match[str]) -> None:
 def _take_lock(draft: Draft, lock: LockRef) -> bool:
     facts = draft.lockdep
     if draft.holder is not None and (lock.index is not None or lock.at is not None):
-        draft.held[draft.holder].append(lock)
+        held = draft.held[draft.holder]
+        if lock.index is not None and lock.index < len(held):
+            draft.holder = None  # of another list, whose first lines are lost
+        else:
+            held.append(lock)
         return True
     if facts is None:
         return lock.index is not None
     if facts.expect == "acquiring" and facts.acquiring is None:
         facts.acquiring = lock
+    elif facts.expect == "safe":
+        facts.safe = facts.safe or lock
+    elif facts.expect == "unsafe":
+        facts.unsafe = facts.unsafe or lock
     elif facts.expect == "holding" or lock.at is not None:
         facts.already.append(lock)
     facts.expect = None
@@ -166,6 +208,7 @@ def freeze_lockdep(draft: Draft) -> LockdepFacts | None:
     for (comm, pid), locks in draft.held.items():
         if facts.pid is None or (comm, pid) == (facts.task, facts.pid) or pid == facts.pid:
             holding.extend(locks)
+    held = tuple(holding or facts.already)
     chain = tuple(
         ChainLink(stack.index, stack.lock, tuple(stack.frames))
         for stack in draft.stacks
@@ -176,7 +219,8 @@ def freeze_lockdep(draft: Draft) -> LockdepFacts | None:
         task=facts.task,
         pid=facts.pid,
         acquiring=facts.acquiring,
-        holding=tuple(holding or facts.already),
+        holding=held,
         chain=chain,
         states=facts.states,
+        irq=irq_proof(draft, facts),
     )

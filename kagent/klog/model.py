@@ -127,6 +127,27 @@ class ChainLink:
 
 
 @dataclass(frozen=True, slots=True)
+class IrqProof:
+    """Why an interrupt can close a circle: it takes the first lock of `path`, while the last one
+    may be held when the interrupt comes in.
+
+    Each lock of the path was taken while the one before it was held, on the stack that it carries;
+    the first carries none. One lock alone is its own circle.
+    """
+
+    irq: str
+    """HARDIRQ, SOFTIRQ, NMI or (before 4.15) RECLAIM_FS."""
+    path: tuple[ChainLink, ...]
+    safe_at: tuple[Frame, ...] = ()
+    """The stack on which an interrupt took the first lock of the path."""
+    unsafe_at: tuple[Frame, ...] = ()
+    """The stack that took the last lock of the path with interrupts enabled."""
+    here: Literal["safe", "unsafe", "order"] = "order"
+    """Which of these the reporting task did: took the first lock in an interrupt, the last one
+    outside, or two of the path in this order."""
+
+
+@dataclass(frozen=True, slots=True)
 class LockdepFacts:
     """What a lockdep report states."""
 
@@ -141,6 +162,8 @@ class LockdepFacts:
     """In the kernel's order: ``#N`` first, ``#0`` (the new acquisition) last."""
     states: tuple[str, str] | None = None
     """``{IN-HARDIRQ-W} -> {HARDIRQ-ON-W}`` of an inconsistent lock state."""
+    irq: IrqProof | None = None
+    """Of irq-safe-unsafe, irq-inversion and inconsistent-state reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +181,12 @@ class TaskState:
     pc: Frame | None = None
     frames: tuple[Frame, ...] = ()
     held: tuple[LockRef, ...] = ()
+    unlisted: int = 0
+    """Locks that lockdep counted and did not list, as it does for running tasks."""
     owner: tuple[str, int] | None = None
     """``blocked on a mutex likely owned by task`` (comm, pid), printed since 6.16."""
+    last_owner: bool = False
+    """True when `owner` only held it last: of a semaphore, or as one of an rwsem's readers."""
     workqueue: str | None = None
     source: Literal["hung-task", "sysrq", "lockup", "held-locks", "rcu-stall", "oops"] = "hung-task"
     span: tuple[int, int] = (0, 0)

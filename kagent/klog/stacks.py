@@ -81,6 +81,7 @@ _MARKERS = re.compile(
     r"|\.\.\.$|\(stack is not available\)|[0-9a-f]{4}: (?:[0-9a-f]{8} ){2}|invalid opcode|<EOI>"
     r"|Process \S|Instruction dump:)"
 )
+_OWN = ("call", "task", "cpu")
 _ASIDES = ("Last Breaking-Event-Address", "Preemption disabled at")
 """Announce a single frame that is no part of the stack."""
 _END = re.compile(r"---\[ end ")
@@ -100,7 +101,7 @@ def read_stacks(draft: Draft, line: Line) -> bool:
         stack = draft.stack or draft.open_stack("call", line, titled=False)
         stack.frames.extend(frames)
         stack.end = draft.block.end = line.end
-        if stack.role in ("call", "task", "cpu") and stack.block.stacks == 1:
+        if stack.role in _OWN and stack.block.stacks == 1:
             stack.block.frames.extend(frames)
         return True
     if _take_pc(draft, line):
@@ -157,6 +158,8 @@ def _take_pc(draft: Draft, line: Line) -> bool:
     block = draft.block
     if draft.stack is not None and draft.stack.frames and "end trace" not in text:
         draft.stack.frames.append(pc)  # an exception in the middle of the stack
+        if draft.stack.role in _OWN and draft.stack.block.stacks == 1:
+            draft.stack.block.frames.append(pc)
         draft.user_registers = block.pc is not None
     if block.pc is None and not (draft.stack and draft.stack.frames):
         block.pc = pc

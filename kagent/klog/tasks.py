@@ -17,9 +17,11 @@ _HUNG = re.compile(
 _CANT_DIE = re.compile(
     r"INFO: task (?P<comm>.{1,64}):(?P<pid>\d{1,10}) can't die for more than (?P<secs>\d{1,9})"
 )
+# kernel/hung_task.c, debug_show_blocker(): mutexes since 6.16, then semaphores and rwsems
 _OWNER = re.compile(
-    r"INFO: task .{1,64}:\d{1,10} (?:<\w{1,16}> )?(?:is )?blocked on an? \S{1,24} likely (?:last )?"
-    r"(?:owned|held) by (?:task )?(?P<comm>.{1,64}):(?P<pid>\d{1,10})"
+    r"INFO: task .{1,64}:\d{1,10} (?:<\w{1,16}> )?(?:is )?blocked on an? \S{1,24} likely "
+    r"(?P<last>last )?(?:owned|held) by (?:task )?(?P<comm>.{1,64}):(?P<pid>\d{1,10})"
+    r"(?: <(?P<as>\w{1,16})>)?"
 )
 _LOCKUP = re.compile(
     r"BUG: soft lockup - CPU#(?P<cpu>\d{1,5}) stuck for (?P<secs>\d{1,9})s!"
@@ -42,7 +44,8 @@ _TASK_DETAIL = re.compile(
 
 # kernel/sched/core.c, sched_show_task(): named fields since 5.14, columns before.
 _SHOW = re.compile(
-    r"task:(?P<comm>.{1,64}?) {1,20}state:(?P<state>\S) {1,8}stack: {0,8}\d{1,8} {1,8}pid:"
+    r"task:(?P<comm>.{1,64}?) {1,20}state:(?P<state>\S)(?: {1,4}running task)? {1,8}"
+    r"stack: {0,8}\d{1,8} {1,8}pid:"
     r" {0,8}(?P<pid>\d{1,10}) "
 )
 _SHOW_OLD = re.compile(
@@ -115,6 +118,7 @@ def read_tasks(draft: Draft, line: Line) -> bool:
         return True
     if "likely" in text and (match := _OWNER.search(text)):
         draft.own.owner = (match["comm"], int(match["pid"]))
+        draft.own.last_owner = match["last"] is not None or match["as"] == "reader"
         return True
     if match := _TASK_DETAIL.search(text) or _LEAKER.match(text):
         draft.own.comm, draft.own.pid = match["comm"], int(match["pid"])
@@ -134,7 +138,9 @@ def _open_task(draft: Draft, line: Line, match: re.Match[str]) -> None:
     draft.open_block(Block("task", comm, pid, state=state, source=source), line)
 
 
-def _state_of(block: Block, held: dict[tuple[str, int], list[LockRef]]) -> TaskState | None:
+def _state_of(
+    block: Block, held: dict[tuple[str, int], list[LockRef]], counted: dict[tuple[str, int], int]
+) -> TaskState | None:
     if block.pid is None or block.comm is None:
         return None
     if block.kind in ("self", "panic") and block.source == "oops":
@@ -150,7 +156,9 @@ def _state_of(block: Block, held: dict[tuple[str, int], list[LockRef]]) -> TaskS
         pc=block.pc,
         frames=tuple(block.frames),
         held=tuple(locks or ()),
+        unlisted=0 if locks else counted.get((block.comm, block.pid), 0),
         owner=block.owner,
+        last_owner=block.last_owner,
         workqueue=block.workqueue,
         source=block.source,
         span=(block.start, block.end),
@@ -160,9 +168,21 @@ def _state_of(block: Block, held: dict[tuple[str, int], list[LockRef]]) -> TaskS
 def freeze_tasks(draft: Draft) -> tuple[TaskState, ...]:
     """All tasks of a report; those that only appear as holders of locks come last."""
     held = dict(draft.held)
-    tasks = [t for b in (draft.own, *draft.blocks) if (t := _state_of(b, held)) is not None]
+    counted = draft.counted
+    blocks = (draft.own, *draft.blocks)
+    tasks = [t for b in blocks if (t := _state_of(b, held, counted)) is not None]
     for (comm, pid), locks in held.items():
-        tasks.append(TaskState(comm, pid, held=tuple(locks), source="held-locks"))
+        unlisted = 0 if locks else counted.get((comm, pid), 0)
+        tasks.append(
+            TaskState(
+                comm,
+                pid,
+                held=tuple(locks),
+                unlisted=unlisted,
+                running=unlisted > 0,
+                source="held-locks",
+            )
+        )
     return tuple(tasks)
 
 
@@ -189,7 +209,9 @@ def _join(known: TaskState, later: TaskState) -> TaskState:
         pc=first.pc or second.pc,
         frames=first.frames,
         held=first.held or second.held,
+        unlisted=first.unlisted or second.unlisted,
         owner=first.owner or second.owner,
+        last_owner=first.last_owner if first.owner else second.last_owner,
         workqueue=first.workqueue or second.workqueue,
         source=first.source,
         span=first.span,

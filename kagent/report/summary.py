@@ -213,7 +213,8 @@ def _report_row(number: int, report: ReportView) -> ReportRow:
 def _wait_row(waiter: CycleMember | Victim) -> WaitRow:
     holds, kind, mark = "", "", ""
     if isinstance(waiter, CycleMember):
-        holds = one_line(", ".join(waiter.holds))
+        owes = [f"owes {waiter.owes}"] if waiter.owes else []
+        holds = one_line(", ".join([*waiter.holds, *owes]))
         kind = f" ({waiter.lock_type})" if waiter.lock_type else ""
         mark = " (inferred)" if waiter.inferred else ""
     waits = one_line(waiter.waits_for + kind) if waiter.waits_for else ""

@@ -75,7 +75,8 @@ def wait_graph(deadlock: Deadlock) -> WaitGraph:
         first = len(nodes)
         for at, member in enumerate(cycle):
             nodes.append(WaitNode(task_name(member.task, member.pid), "stuck", number))
-            owners.update(dict.fromkeys(member.holds, first + at))
+            owed = [member.owes] if member.owes else []
+            owners.update(dict.fromkeys([*member.holds, *owed], first + at))
             after = first + (at + 1) % len(cycle)
             label = one_line(member.waits_for or "?")
             arrows.append(WaitArrow(first + at, after, label, member.inferred))
@@ -164,8 +165,8 @@ def interleaving(cycle: Sequence[CycleMember]) -> list[str]:
     lines = ["".join(f"{head:<{width}}" for head in heads).rstrip()]
     lines.append("".join(f"{'-' * len(head):<{width}}" for head in heads).rstrip())
     lines += [row(at, text) for at, text in enumerate(took) if text]
-    # An interrupt comes after everybody else has asked.
-    order = sorted(range(len(cycle)), key=lambda at: cycle[at].interrupt)
+    # A queued writer asks before the reader behind it; an interrupt comes after everybody else.
+    order = sorted(range(len(cycle)), key=lambda at: (cycle[at].interrupt, bool(cycle[at].holds)))
     lines += [row(at, text) for at in order for text in asked[at]]
     return [*lines, "*** DEADLOCK ***"]
 
@@ -176,7 +177,7 @@ def _head(at: int, member: CycleMember) -> str:
 
 def _taken(member: CycleMember) -> str:
     if not member.holds:
-        return ""
+        return f"owes {_bare(member.owes)};" if member.owes else ""
     point = member.taken[0] if member.taken else None
     return f"lock({_bare(member.holds[0])});{_line(point)}"
 
@@ -212,7 +213,8 @@ def _member_lines(member: CycleMember, owner: CycleMember, *, last: bool) -> lis
     ]
     return [
         f"{branch} {task_name(member.task, member.pid)}{sure}",
-        f"{stem}   holds     {', '.join(holds) or 'nothing that is known'}",
+        *([f"{stem}   holds     {', '.join(holds)}"] if holds else []),
+        *([f"{stem}   owes      {member.owes}"] if member.owes else []),
         f"{stem}   waits for {kind}{member.waits_for or '?'}{irq}{where}",
         f"{stem}   owned by  {task_name(owner.task, owner.pid)}",
     ]

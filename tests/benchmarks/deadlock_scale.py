@@ -6,17 +6,23 @@
 
 Prints the seconds for a sysrq-t dump without a model; the cost of one more sub-agent, with rules
 alone and with a scripted model that answers at once; and the wall time of eight sub-agents whose
-model takes a second. That model is an HTTP endpoint on loopback: its client is in the figures.
+model takes a second. The scripted model is an object in this process for the graph's own cost, and
+an HTTP endpoint on loopback where its client is to be in the figures. CPU time stands beside wall
+time: the former tells more on a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 
+from langchain_core.messages import AIMessage
 from support.chat_endpoint import chat_endpoint, text
 
 from kagent import Settings, analyze
@@ -63,10 +69,42 @@ def _task(chance: random.Random, number: int, stack: int) -> Iterator[str]:
     yield f"{when}  </TASK>"
 
 
-def _seconds(log: str, settings: Settings) -> float:
-    start = time.perf_counter()
+class _AtOnce:
+    """A chat model that has nothing to say, without delay."""
+
+    def with_structured_output(self, shape: type[Any], **_more: Any) -> _AtOnce:
+        self.shape = shape
+        return _Structured(shape)
+
+    def bind_tools(self, _tools: Any) -> _AtOnce:
+        return self
+
+    def invoke(self, _messages: Any) -> Any:
+        return AIMessage("")
+
+
+class _Structured(_AtOnce):
+    def __init__(self, shape: type[Any]) -> None:
+        self.shape = shape
+
+    def invoke(self, _messages: Any) -> Any:
+        return {"raw": AIMessage(""), "parsed": self.shape()}
+
+
+@contextlib.contextmanager
+def _in_process() -> Iterator[None]:
+    with (
+        mock.patch("kagent.agents.deadlock.chat_model", return_value=_AtOnce()),
+        mock.patch("kagent.agents.analyst.chat_model", return_value=_AtOnce()),
+    ):
+        yield
+
+
+def _seconds(log: str, settings: Settings) -> tuple[float, float]:
+    """Wall and CPU seconds of one analysis."""
+    wall, cpu = time.perf_counter(), time.process_time()
     analyze(log, settings=settings)
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def main() -> None:
@@ -78,13 +116,17 @@ def main() -> None:
     plain = Settings(_env_file=None)  # type: ignore[call-arg]
     _seconds(small, plain)  # imports
     runs = [_seconds(dump, plain) for _ in range(3)]
-    print(f"sysrq-t, {given.tasks} tasks, 300 stacks, no model: {min(runs):.2f} s")
-    print(f"one more sub-agent, rules alone: {_one_more(plain):.1f} ms")
+    wall, cpu = min(wall for wall, _ in runs), min(cpu for _, cpu in runs)
+    print(f"sysrq-t, {given.tasks} tasks, 300 stacks, no model: {wall:.2f} s, {cpu:.2f} s CPU")
+    print(f"one more sub-agent, rules alone: {_one_more(plain)}")
+    with _in_process():
+        cost = _one_more(_with_model("http://127.0.0.1:9"))
+    print(f"one more sub-agent, a model that answers at once, in this process: {cost}")
     with chat_endpoint(lambda _request: text({"claims": []})) as at_once:
         cost = _one_more(_with_model(at_once.url))
-    print(f"one more sub-agent, a model that answers at once: {cost:.1f} ms with the client's part")
+    print(f"one more sub-agent, the same over HTTP: {cost} (client and server)")
     with chat_endpoint(lambda _request: text({"claims": []}), delay=1.0) as slow:
-        whole = _seconds(small, _with_model(slow.url))
+        whole, _ = _seconds(small, _with_model(slow.url))
         synthesis = len(slow.requests) - 8
     print(
         f"eight sub-agents, model 1 s: {whole - synthesis:.2f} s ({slow.at_once} at once); with "
@@ -92,13 +134,16 @@ def main() -> None:
     )
 
 
-def _one_more(settings: Settings) -> float:
+def _one_more(settings: Settings) -> str:
     """Milliseconds that each of seven further sub-agents costs."""
-    one, eight = (
-        statistics.median(_seconds(sysrq_dump(8, stacks), settings) for _ in range(9))
-        for stacks in (1, 8)
-    )
-    return (eight - one) / 7 * 1000
+    figures = []
+    for clock in (0, 1):
+        one, eight = (
+            statistics.median(_seconds(sysrq_dump(8, stacks), settings)[clock] for _ in range(9))
+            for stacks in (1, 8)
+        )
+        figures.append((eight - one) / 7 * 1000)
+    return f"{figures[0]:.1f} ms, {figures[1]:.1f} ms CPU"
 
 
 def _with_model(url: str) -> Settings:

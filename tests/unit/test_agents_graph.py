@@ -72,6 +72,38 @@ def test_a_hung_task_takes_the_deadlock_route() -> None:
     assert resolution.usage.seconds.keys() >= {"split_tasks", "task_analyzer", "wait_graph"}
 
 
+DIED = """\
+[   20.100000] BUG: kernel NULL pointer dereference, address: 0000000000000010
+[   20.100001] #PF: supervisor read access in kernel mode
+[   20.100002] Oops: 0000 [#1] PREEMPT SMP NOPTI
+[   20.100003] CPU: 1 PID: 91 Comm: resumed Tainted: G           OE      6.1.0 #1
+[   20.100004] RIP: 0010:codec_sync+0xc/0x20 [codec]
+[   20.100005] RAX: 0000000000000000 RBX: 0000000000000001 RCX: 0000000000000000
+[   20.100006] Call Trace:
+[   20.100007]  <TASK>
+[   20.100008]  codec_resume+0x17/0x30 [codec]
+[   20.100009]  ksys_write+0x6b/0xf0
+[   20.100010]  </TASK>
+[   20.100011] ---[ end trace 0000000000000000 ]---
+[   21.419750] INFO: task flusher:98 is blocked on a mutex likely owned by task resumed:91.
+"""
+
+
+def test_a_crash_also_tells_who_is_stuck_behind_it() -> None:
+    oops, owner = DIED.rsplit("[   21.419750]", 1)
+    resolution = analyze(oops + HUNG + "[   21.500000]" + owner, settings=Settings())
+    assert resolution.route == "general"
+    assert resolution.deadlock is not None
+    assert resolution.deadlock.verdict == "not-a-deadlock"
+    assert resolution.deadlock.culprit is not None
+    assert (resolution.deadlock.culprit.task, resolution.deadlock.culprit.kind) == (
+        "resumed", "died"
+    )  # fmt: skip
+    assert [victim.task for victim in resolution.deadlock.victims] == ["flusher"]
+    assert any("fix the oops of resumed/91 first" in step for step in resolution.actions.fix)
+    assert "Tasks are stuck" in resolution.explanation
+
+
 @pytest.mark.parametrize("route", ["general", "deadlock"])
 def test_a_graph_of_one_analyser_takes_every_report(route: str) -> None:
     graph = build_graph(route=route)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Reading kernel C: member accesses, calls, and what is held at a line."""
 
 from kagent.diagnosis.code import parse_function, strip_parens, variable_type
-from kagent.diagnosis.locks.held import held_at, signals_after
+from kagent.diagnosis.locks.held import dropped_at, held_at, signals_after
 from kagent.diagnosis.reader import Reader
 from kagent.source import SourceTree
 
@@ -139,4 +139,16 @@ def test_a_function_that_returns_with_the_lock_held(tmp_path):
 
 def test_signals_after_a_line():
     function = parse_function(LOCKS, name="f")
-    assert [taken.argument for taken in signals_after(function, 17)] == ["&x->sem", "&x->done"]
+    assert [taken.argument for taken in signals_after(Reader(), function, 17)] == [
+        "&x->sem",
+        "&x->done",
+    ]
+
+
+def test_a_callee_may_release_its_callers_lock():
+    body = ("spin_unlock(&x->lock);", "call(x);", "spin_lock(&x->lock);", "end(x);")
+    text = "\n".join(["void f(struct x *x)", "{", *body, "}"])
+    function = parse_function(text, name="f")
+    assert [taken.argument for taken in dropped_at(Reader(), function, 4)] == ["&x->lock"]
+    assert dropped_at(Reader(), function, 6) == []
+    assert held_at(Reader(), function, 6) == [], "it was the caller's, and is again"

@@ -7,6 +7,7 @@ from kagent.diagnosis.locks.fold import fold_tasks, tasks_of
 from kagent.diagnosis.locks.graph import GraphResult, build_wait_graph
 from kagent.diagnosis.locks.model import LockUse, TaskGroup, TaskLocks
 from kagent.diagnosis.locks.task import analyse_task
+from kagent.diagnosis.locks.whole import analyse_stack, shows_blocked_tasks, wait_facts
 
 __all__ = [
     "Edge",
@@ -14,8 +15,11 @@ __all__ = [
     "LockUse",
     "TaskGroup",
     "TaskLocks",
+    "analyse_stack",
     "analyse_task",
     "build_wait_graph",
     "fold_tasks",
+    "shows_blocked_tasks",
     "tasks_of",
+    "wait_facts",
 ]

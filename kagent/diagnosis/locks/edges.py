@@ -1,13 +1,23 @@
-"""Edges of the wait-for graph: who cannot go on before whom, and how sure that is."""
+"""Edges of the wait-for graph: who cannot go on before whom, and how sure that is.
+
+What a waiter waits for are all of its edges, or any one of them: a writer waits for every reader,
+but for a completion any task that would signal it will do, and of several tasks that may hold a
+lock of one type only one does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, identities, same_lock
+from kagent.diagnosis.locks.model import LockUse, TaskLocks, identities, is_one, same_lock
 
-__all__ = ["Edge", "wait_edges"]
+__all__ = ["MAX_CANDIDATES", "Edge", "never_served", "wait_edges"]
+
+
+MAX_CANDIDATES = 64
+"""Of more tasks that may own a lock by its type alone, none is taken for its owner."""
+_NAMED = "is named by the kernel as its owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,33 +33,92 @@ class Edge:
     why: str
     ambiguous: bool = False
     """True where the owner may just as well be another waiter."""
+    any_of: bool = False
+    """True where one of the waiter's edges is enough to let it go on."""
+    queued: bool = False
+    """True where the owner does not hold the lock yet, but comes before the waiter."""
+
+    @property
+    def vague(self) -> bool:
+        """Whether it is one of several guesses about who owns a lock."""
+        return self.any_of and self.lock.kind == "lock" and self.lock.type != "semaphore"
 
 
 def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
     """Every edge the evidence supports; proven ones displace guesses about the same wait."""
     edges: list[Edge] = []
-    holding = _index(task.holds for task in tasks)
-    signalling = _index(task.signals for task in tasks)
+    look_up = _LookUp(tasks)
     for at, task in enumerate(tasks):
-        waits = task.waits
-        if waits is None:
-            continue
-        keys = identities(waits)
-        others = {index for key in keys for index in holding.get(key, ())}
-        others |= {index for key in keys for index in signalling.get(key, ())}
-        if waits.handlers or task.owner:
-            others = set(range(len(tasks)))
-        found = list(_edges_of(at, task, waits, tasks, sorted(others)))
+        if task.waits is None or task.waits.timed:
+            continue  # a timeout ends the wait, whatever the others do
+        found = list(_edges_of(at, task, task.waits, tasks, look_up))
         firm = [edge for edge in found if not edge.ambiguous]
         found = firm or (found if len(found) == 1 else [])
         certain = [edge for edge in found if edge.certain]
+        itself = [edge for edge in found if edge.owner == at and _one_object(edge, task.waits)]
         elsewhere = [edge for edge in found if edge.owner != at]
-        edges += certain or elsewhere or found
+        chosen = certain or itself or elsewhere or found
+        edges += [replace(edge, any_of=_any_will_do(chosen, task.waits)) for edge in chosen]
     return edges
 
 
-def _index(uses: Iterable[Iterable[LockUse]]) -> dict[str, set[int]]:
+def never_served(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> set[int]:
+    """Tasks that can never go on because those they wait for cannot either.
+
+    The rest may: some task they may wait for runs, sleeps, or waits for something outside.
+    """
+    owners: dict[int, set[int]] = {}
+    waiters: dict[int, set[int]] = {}
+    easy: set[int] = set()
+    for edge in edges:
+        if not tasks[edge.waiter].fate:
+            owners.setdefault(edge.waiter, set()).add(edge.owner)
+            waiters.setdefault(edge.owner, set()).add(edge.waiter)
+            easy |= {edge.waiter} if edge.any_of else set()
+    free = [owner for owner in waiters if owner not in owners]
+    while free:
+        gone = free.pop()
+        for waiter in waiters.get(gone, ()):
+            if waiter not in owners:
+                continue
+            owners[waiter].discard(gone)
+            if waiter in easy or not owners[waiter]:
+                del owners[waiter]
+                free.append(waiter)
+    return set(owners)
+
+
+class _LookUp:
     """Which tasks (by number) may be meant by an identity of a lock."""
+
+    def __init__(self, tasks: Sequence[TaskLocks]) -> None:
+        self.count = len(tasks)
+        self.holding = _index(task.holds for task in tasks)
+        self.signalling = _index(task.signals for task in tasks)
+        self.waiting = _index((task.waits,) if task.waits else () for task in tasks)
+
+    def around(self, task: TaskLocks, waits: LockUse) -> Iterable[int]:
+        """Tasks that hold it or would signal it, or that only a closer look rules out.
+
+        Where a type is all that is known and very many tasks hold one of it, none is told from
+        the others.
+        """
+        if waits.kind in ("handler", "grace-period") or task.owner:
+            return range(self.count)
+        if exact := self.holding.get(f"address {waits.address}"):
+            return sorted(exact)
+        keys = identities(waits)
+        found = {index for key in keys for index in self.holding.get(key, ())}
+        found |= {index for key in keys for index in self.signalling.get(key, ())}
+        return sorted(found) if len(found) <= MAX_CANDIDATES else ()
+
+    def queued(self, waits: LockUse) -> list[int]:
+        """Other tasks that wait for the same lock."""
+        keys = identities(waits)
+        return sorted({index for key in keys for index in self.waiting.get(key, ())})
+
+
+def _index(uses: Iterable[Iterable[LockUse]]) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for number, mine in enumerate(uses):
         for key in {key for use in mine for key in identities(use)}:
@@ -57,25 +126,74 @@ def _index(uses: Iterable[Iterable[LockUse]]) -> dict[str, set[int]]:
     return found
 
 
+def _any_will_do(chosen: Sequence[Edge], waits: LockUse) -> bool:
+    if len(chosen) < 2 or waits.kind == "handler":
+        return False
+    if waits.kind == "event" or waits.type == "semaphore":
+        return True
+    shared = all(edge.lock.mode == "read" and is_one(waits, edge.lock) for edge in chosen)
+    return not (shared or all(edge.certain for edge in chosen))
+
+
+def _one_object(edge: Edge, waits: LockUse) -> bool:
+    """Whether a task waits for the very object that it holds, by what its own stack says."""
+    return waits.origin is not None and waits.origin == edge.lock.origin
+
+
 def _edges_of(
-    at: int, task: TaskLocks, waits: LockUse, tasks: Sequence[TaskLocks], others: Iterable[int]
-) -> Iterable[Edge]:
-    for other in others:
+    at: int, task: TaskLocks, waits: LockUse, tasks: Sequence[TaskLocks], look_up: _LookUp
+) -> Iterator[Edge]:
+    shut_out = False
+    for other in look_up.around(task, waits):
         owner = tasks[other]
         if task.owner and task.owner == (owner.comm, owner.pid):
-            yield Edge(at, other, waits, True, "is named by the kernel as its owner")
-            continue
-        if waits.kind == "handler":
-            if other != at and (ran := _running(waits, owner)):
-                yield Edge(at, other, waits, True, f"is in {ran}(), which must return first")
-            continue
-        if edge := _owned(at, other, waits, owner, tasks):
+            said = "held it last, says the kernel" if task.last_owner else _NAMED
+            yield Edge(at, other, waits, not task.last_owner, said)
+            shut_out = True
+        elif waits.kind == "handler":
+            if ran := _running(waits, owner):
+                what = f"is in {ran}(), which must return first"
+                yield Edge(at, other, waits, True, what)
+        elif waits.kind == "grace-period":
+            if other != at and owner.reads_rcu:
+                yield Edge(at, other, waits, False, f"holds up {waits.type}: {owner.reads_rcu}")
+        elif edge := _owned(at, other, waits, owner):
+            shut_out = shut_out or other != at or edge.lock.mode == "write"
             yield edge
+    if waits.kind == "lock" and waits.mode == "read" and not shut_out:
+        yield from _behind_writers(at, waits, tasks, look_up)
+    elif waits.kind == "lock" and not shut_out:
+        yield from _unlisted(at, waits, tasks)
 
 
-def _owned(
-    at: int, other: int, waits: LockUse, owner: TaskLocks, tasks: Sequence[TaskLocks]
-) -> Edge | None:
+def _behind_writers(
+    at: int, waits: LockUse, tasks: Sequence[TaskLocks], look_up: _LookUp
+) -> Iterator[Edge]:
+    """Readers that nobody shuts out queue behind a waiting writer (kernel/locking/rwsem.c)."""
+    for other in look_up.queued(waits):
+        queued = tasks[other].waits
+        if other == at or queued is None or queued.mode != "write":
+            continue
+        same, proven = same_lock(waits, queued)
+        if same:
+            why = f"comes before it, queued as a writer of {queued.name}"
+            yield Edge(at, other, queued, proven, why, queued=True)
+
+
+def _unlisted(at: int, waits: LockUse, tasks: Sequence[TaskLocks]) -> Iterator[Edge]:
+    """Running tasks that may hold what nobody else holds (lockdep_print_held_locks())."""
+    if waits.address is None:
+        return  # no list of held locks would show it
+    for other, task in enumerate(tasks):
+        if other != at and task.unlisted:
+            why = (
+                f"runs with {task.unlisted} locks that lockdep does not list while it runs, and "
+                f"no other task holds {waits.name}"
+            )
+            yield Edge(at, other, replace(waits, where=None, inferred=True), False, why)
+
+
+def _owned(at: int, other: int, waits: LockUse, owner: TaskLocks) -> Edge | None:
     """An edge because of what `owner` holds or will signal."""
     pool = [(use, "holds") for use in owner.holds if waits.kind == "lock"]
     if at != other and (waits.kind == "event" or waits.type == "semaphore"):
@@ -83,7 +201,7 @@ def _owned(
         later = [s for s in owner.signals if not (owner.waits and same_lock(s, owner.waits)[0])]
         pool += [(use, "would signal") for use in later]
     for use, verb in pool:
-        if waits.mode == use.mode == "read" and not _writer_between(waits, tasks):
+        if waits.mode == use.mode == "read":
             continue
         same, proven = same_lock(waits, use)
         if not same or (at == other and not (proven or _same_text(waits, use))):
@@ -100,21 +218,15 @@ def _running(waits: LockUse, owner: TaskLocks) -> str | None:
     return next((name for name in waits.handlers if name in owner.runs), None)
 
 
-def _writer_between(waits: LockUse, tasks: Sequence[TaskLocks]) -> bool:
-    """A reader queues behind a waiting writer, even while other readers hold the lock."""
-    return any(
-        task.waits is not None and task.waits.mode == "write" and same_lock(task.waits, waits)[0]
-        for task in tasks
-    )
-
-
 def _same_text(waits: LockUse, holds: LockUse) -> bool:
     """Whether a task waits for what it holds, by source alone.
 
-    The same expression after following parameters says so. So does a spinlock of the same
-    member: nobody spins for minutes unless the owner cannot run, and the owner is below it on
-    the same stack (typically code that an interrupt handler interrupted).
+    Both expressions lead to one object; or it is a spinlock of the same member: nobody spins for
+    minutes unless the owner cannot run, and the owner is below it on the same stack (typically
+    code that an interrupt handler interrupted).
     """
+    if waits.origin is not None and waits.origin == holds.origin:
+        return True
     if waits.member is None or waits.member != holds.member:
         return False
-    return waits.name == holds.name or (waits.type == "spinlock" and holds.inferred)
+    return waits.type == "spinlock" and holds.inferred

@@ -25,10 +25,8 @@ def tasks_of(log: KernelLog) -> tuple[TaskState, ...]:
         dead = _crashed(report)
         if dead:
             latest.setdefault(dead.pid, dead)
-    whole = {r.context.pid: r for r in log.reports if r.pc is not None}
     for task in log.tasks:
-        if task.frames or task.held or task.pc:
-            task = _with_interrupted(task, whole.get(task.pid))
+        if task.frames or task.held or task.pc or task.unlisted:
             known = latest.get(task.pid)
             latest[task.pid] = _newer(known, task) if known else task
     return tuple(sorted(latest.values(), key=lambda task: task.span))
@@ -50,14 +48,6 @@ def fold_tasks(tasks: Iterable[TaskState], limit: int) -> list[TaskGroup]:
     return [TaskGroup(tuple(hand)) for hand in hands]
 
 
-def _with_interrupted(task: TaskState, report: Report | None) -> TaskState:
-    """Add the frame that an interrupt stopped: it may hold what the interrupt waits for."""
-    trace = report.trace("call") if report else None
-    if not task.running or trace is None or report is None or report.pc != task.pc:
-        return task
-    return replace(task, frames=trace.frames) if len(trace.frames) > len(task.frames) else task
-
-
 def _latest(tasks: Iterable[TaskState]) -> list[TaskState]:
     latest: dict[int, TaskState] = {}
     for task in tasks:
@@ -74,9 +64,11 @@ def _newer(old: TaskState, new: TaskState) -> TaskState:
     return replace(
         stack,
         held=new.held or old.held,
+        unlisted=0 if new.held else new.unlisted or old.unlisted,
         state=new.state or old.state,
         cpu=new.cpu if new.cpu is not None else old.cpu,
         owner=new.owner or old.owner,
+        last_owner=new.last_owner if new.owner else old.last_owner,
         blocked_seconds=new.blocked_seconds or old.blocked_seconds,
         workqueue=new.workqueue or old.workqueue,
         running=stack.running,

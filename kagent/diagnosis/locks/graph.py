@@ -7,23 +7,25 @@ stuck task outside any cycle has a reason that is named instead.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kagent.diagnosis.locks.edges import Edge, wait_edges
-from kagent.diagnosis.locks.lockdep import enrich, possible
+from kagent.diagnosis.locks.edges import Edge, never_served, wait_edges
+from kagent.diagnosis.locks.lockdep import enrich
 from kagent.diagnosis.locks.model import LockUse, TaskLocks
+from kagent.diagnosis.locks.outside import Verdict, behind, no_deadlock, undecided
+from kagent.diagnosis.locks.possible import Possible
+from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim
+from kagent.diagnosis.reader import LineSource, Reader, TypeSource
 from kagent.diagnosis.stack import by_frame
 from kagent.klog.model import KernelLog
 from kagent.resolution import (
-    Culprit,
     CycleMember,
     Deadlock,
     Evidence,
     Finding,
     SourcePoint,
-    Victim,
-    evidence,
     merge_evidence,
 )
 from kagent.symbols.model import Symbolized
@@ -32,7 +34,7 @@ __all__ = ["GraphResult", "build_wait_graph"]
 
 _MAX_CYCLES = 16
 _MAX_CYCLE_LENGTH = 12
-_BYSTANDERS = ("khungtaskd", "swapper/", "watchdog/")  # they report, or idle
+_MAX_RING = 6
 _PROVEN, _LIKELY = 0.95, 0.75
 
 
@@ -48,11 +50,17 @@ class GraphResult:
 
 
 def build_wait_graph(
-    tasks: Sequence[TaskLocks], log: KernelLog, symbolized: Iterable[Symbolized] = ()
+    tasks: Sequence[TaskLocks],
+    log: KernelLog,
+    symbolized: Iterable[Symbolized] = (),
+    *,
+    source: LineSource | None = None,
+    types: TypeSource | None = None,
 ) -> GraphResult:
     """Join the tasks' locks to a graph and judge it.
 
-    `symbolized` gives lockdep's own stacks their source lines.
+    `symbolized` gives lockdep's own stacks their source lines; `source` tells where they took the
+    locks that they held.
     """
     known = enrich(tasks, log)
     edges = wait_edges(known)
@@ -60,32 +68,45 @@ def build_wait_graph(
     ledger = merge_evidence([], [fact for task in known for fact in task.evidence])
     if cycles:
         deadlock, findings, more = _deadlock(known, edges, cycles)
-    elif found := possible(log, by_frame(symbolized)):
-        deadlock, findings, more = found
     else:
-        deadlock, findings, more = _undecided(known, edges) or _no_deadlock(known, edges)
+        warned = Possible(log, by_frame(symbolized), source, types).verdict()
+        found = undecided(known, edges) or no_deadlock(known, edges, Reader(source, types))
+        deadlock, findings, more = _with_warning(warned, found) if warned else found
     ledger = merge_evidence(ledger, more)
     return GraphResult(deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known))
+
+
+def _with_warning(warned: Verdict, found: Verdict) -> Verdict:
+    """A lock rule that the log says is broken, and what hangs besides; cycles are the warning's."""
+    rule, deadlock = warned[0], found[0]
+    held_up = deadlock.culprit is not None and deadlock.culprit.kind in ("died", "left")
+    if not deadlock.victims and not held_up:
+        return warned
+    open_question = "possible" in (rule.verdict, deadlock.verdict)
+    joined = rule.model_copy(
+        update={
+            "verdict": "possible" if open_question else rule.verdict,
+            "reason": f"{rule.reason} {deadlock.reason}",
+            "victims": deadlock.victims,
+            "culprit": deadlock.culprit,
+        }
+    )
+    return joined, [*warned[1], *found[1]], [*warned[2], *found[2]]
 
 
 # Cycles -----------------------------------------------------------------------------------------
 
 
 def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> list[list[int]]:
-    """Cycles of the graph, smallest first, each task in at most one of them."""
-    import networkx as nx
+    """Cycles of tasks that can never go on, smallest first, each task in at most one of them.
 
-    graph = nx.DiGraph()
-    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges if not tasks[edge.owner].dead)
-    found: list[list[int]] = []
-    for cycle in nx.simple_cycles(graph, length_bound=_MAX_CYCLE_LENGTH):
-        found.append(cycle)
-        if len(found) >= 64 * _MAX_CYCLES:
-            break
-    if not found:  # only longer ones, if any
-        with contextlib.suppress(nx.NetworkXNoCycle):
-            found = [[step[0] for step in nx.find_cycle(graph)]]
-    sure = {(edge.waiter, edge.owner): edge.certain for edge in edges}
+    Where the owner of a lock is one of several, the cycle is not told from others: then it is all
+    tasks that may be in it, if these are few.
+    """
+    stuck = never_served(tasks, edges)
+    inside = [edge for edge in edges if {edge.waiter, edge.owner} <= stuck]
+    sure = {(edge.waiter, edge.owner): edge.certain for edge in inside}
+    found = _simple_cycles([edge for edge in inside if not edge.vague])
     found.sort(key=lambda c: (_doubts(c, sure), len(c), min(c)))
     chosen: list[list[int]] = []
     taken: set[int] = set()
@@ -94,7 +115,42 @@ def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> list[list[int]
             start = cycle.index(min(cycle))
             chosen.append(cycle[start:] + cycle[:start])
             taken.update(cycle)
+    explained = set(behind(inside, taken))
+    chosen += _rings([edge for edge in inside if edge.waiter not in explained])
     return sorted(chosen[:_MAX_CYCLES])
+
+
+def _simple_cycles(edges: Sequence[Edge]) -> list[list[int]]:
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges)
+    found: list[list[int]] = []
+    for cycle in nx.simple_cycles(graph, length_bound=_MAX_CYCLE_LENGTH):
+        found.append(cycle)
+        if len(found) >= 64 * _MAX_CYCLES:
+            break
+    if not found:  # only longer ones, if any
+        with contextlib.suppress(nx.NetworkXNoCycle):
+            found = [[step[0] for step in nx.find_cycle(graph)]]
+    return found
+
+
+def _rings(edges: Sequence[Edge]) -> list[list[int]]:
+    """For each small group of tasks that may all wait for one another: one ring through all."""
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges)
+    found = []
+    for group in nx.strongly_connected_components(graph):
+        if not 2 <= len(group) <= _MAX_RING:
+            continue
+        first, *others = sorted(group)
+        rings = ([first, *order] for order in itertools.permutations(others))
+        whole = (r for r in rings if all(map(graph.has_edge, r, [*r[1:], r[0]])))
+        found += list(itertools.islice(whole, 1))
+    return found
 
 
 def _doubts(cycle: Sequence[int], sure: dict[tuple[int, int], bool]) -> int:
@@ -114,7 +170,7 @@ def _deadlock(
         used = [step[pair] for pair in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
         members.append([_member(tasks, edge, before) for edge, before in _with_before(used)])
         reasons.append(_tell(tasks, used))
-        edge_facts = [_edge_fact(tasks, edge) for edge in used]
+        edge_facts = [edge_fact(tasks, edge) for edge in used]
         facts += edge_facts
         cited = [fact.id for fact in edge_facts]
         for edge in used:
@@ -130,7 +186,7 @@ def _deadlock(
             )
         )
     inside = {index for cycle in cycles for index in cycle}
-    victims = [_victim(tasks[index]) for index in _behind(edges, inside) if index not in inside]
+    victims = [victim(tasks[index]) for index in behind(edges, inside) if index not in inside]
     reason = " ".join(reasons)
     deadlock = Deadlock(verdict="deadlock", reason=reason, cycles=members, victims=victims)
     return deadlock, findings, facts
@@ -143,225 +199,65 @@ def _with_before(used: Sequence[Edge]) -> list[tuple[Edge, Edge]]:
 
 def _member(tasks: Sequence[TaskLocks], edge: Edge, before: Edge) -> CycleMember:
     task = tasks[edge.waiter]
-    waits = task.waits
-    wanted = before.lock  # what the task before it waits for, as this task holds it
+    waits = _alike(task.waits, edge.lock) if task.waits else None
+    # What the task before it waits for, as this task holds it
+    wanted = _alike(before.lock, tasks[before.waiter].waits)
     held: dict[str, SourcePoint | None] = {}
-    for use in (wanted, *(use for use in task.holds if use != wanted)):
-        held.setdefault(_label(use), use.where)
+    owed = before.lock.kind != "lock" or before.why.startswith("would signal")
+    first = () if before.queued or owed else (wanted,)
+    for use in (*first, *(use for use in task.holds if use != before.lock)):
+        held.setdefault(label(use), use.where)
     return CycleMember(
         task=task.comm,
         pid=task.pid,
         holds=list(held),
         taken=list(held.values()),
-        waits_for=_label(waits) if waits else None,
+        owes=label(wanted) if owed else None,
+        waits_for=label(waits) if waits else None,
         lock_type=waits.type or None if waits else None,
         where=waits.where if waits else None,
         inferred=not edge.certain or wanted.inferred,
+        interrupt=waits is not None and waits.context < wanted.context,
     )
 
 
-def _label(use: LockUse) -> str:
-    """A lock by name, with the address where lockdep printed one."""
-    text = use.name if use.kind != "handler" or not use.handlers else _handler(use)
-    return f"{text} ({use.address:#x})" if use.address is not None else text
-
-
-def _handler(use: LockUse) -> str:
-    return f"{use.name} ({', '.join(use.handlers)})"
+def _alike(use: LockUse, other: LockUse | None) -> LockUse:
+    """`use` under the better name of an edge's two ends: lockdep's, or that of the one object."""
+    if other is None or use.kind != "lock" or use.address is not None:
+        return use
+    if other.address is not None:
+        return replace(use, name=other.name, address=other.address)
+    vague = use.instance is None and use.path is None
+    return replace(use, name=other.name) if vague and (other.instance or other.path) else use
 
 
 def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:
     if len(used) == 1:
         task, waits = tasks[used[0].waiter], tasks[used[0].waiter].waits
         assert waits is not None
+        if waits.kind == "handler":
+            return (
+                f"{named(task)} waits for itself: for {label(waits)}{at(waits)}, and {used[0].why}."
+            )
+        if waits.context < used[0].lock.context:
+            return (
+                f"{named(task)} deadlocks against an interrupt on its own CPU: it holds "
+                f"{used[0].lock.name}{at(used[0].lock)}, and the interrupt waits for it{at(waits)}."
+            )
         return (
-            f"{_name(task)} deadlocks against itself: it already holds {used[0].lock.name}"
-            f"{_at(used[0].lock)} and waits for it again{_at(waits)}."
+            f"{named(task)} deadlocks against itself: it already holds {used[0].lock.name}"
+            f"{at(used[0].lock)} and waits for it again{at(waits)}."
         )
     parts = []
     for edge in used[:_MAX_CYCLE_LENGTH]:
         waits = tasks[edge.waiter].waits
         assert waits is not None
-        wanted = f"{waits.type or 'lock'} {waits.name}{_at(waits)}"
+        wanted = f"{waits.type or 'lock'} {waits.name}{at(waits)}"
         why = edge.why
+        # A handler's edge carries the wait itself, whose place is told already.
+        place = at(edge.lock) if edge.lock.kind != "handler" else ""
         parts.append(
-            f"{_name(tasks[edge.waiter])} waits for {wanted}, "
-            f"{_name(tasks[edge.owner])} {why}{_at(edge.lock)}"
+            f"{named(tasks[edge.waiter])} waits for {wanted}, "
+            f"{named(tasks[edge.owner])} {why}{place}"
         )
     return f"{len(used)} tasks wait for each other in a circle: " + "; ".join(parts) + "."
-
-
-def _at(use: LockUse) -> str:
-    point = use.where
-    if point is None:
-        return ""
-    return f" in {point.function}()" + (f" at {point.file}:{point.line}" if point.line else "")
-
-
-def _name(task: TaskLocks) -> str:
-    return f"{task.comm}/{task.pid}"
-
-
-def _edge_fact(tasks: Sequence[TaskLocks], edge: Edge) -> Evidence:
-    waiter, owner = tasks[edge.waiter], tasks[edge.owner]
-    waits = waiter.waits
-    label = _label(waits) if waits else "?"
-    content = f"{_name(waiter)} waits for {label}; {_name(owner)} {edge.why}"
-    basis = "as the kernel printed it" if edge.certain else "inferred from source and types"
-    return evidence("lock-edge", content, f"wait graph, {basis}")
-
-
-# No cycle ---------------------------------------------------------------------------------------
-
-
-def _behind(edges: Sequence[Edge], roots: Iterable[int]) -> list[int]:
-    """Tasks that wait, directly or through others, for one of `roots`; in index order."""
-    reached = set(roots)
-    grew = True
-    while grew:
-        more = {edge.waiter for edge in edges if edge.owner in reached} - reached
-        grew = bool(more)
-        reached |= more
-    return sorted(reached)
-
-
-def _victim(task: TaskLocks) -> Victim:
-    waits = task.waits
-    return Victim(
-        task=task.comm,
-        pid=task.pid,
-        waits_for=_label(waits) if waits else None,
-        where=(waits.where if waits else None) or task.where,
-    )
-
-
-def _undecided(
-    tasks: Sequence[TaskLocks], edges: Sequence[Edge]
-) -> tuple[Deadlock, list[Finding], list[Evidence]] | None:
-    """Stuck on locks that nothing identifies: a cycle can be neither shown nor ruled out."""
-    waiting = {edge.waiter for edge in edges}
-    stuck = [
-        task
-        for index, task in enumerate(tasks)
-        if index not in waiting and _matters(task) and task.waits and _unidentified(task.waits)
-    ]
-    if not stuck:
-        return None
-    names = ", ".join(f"{_name(task)} waits for {_wait(task)}" for task in stuck[:8])
-    reason = (
-        f"{names}: the log alone does not say which lock that is nor who holds it, so a deadlock "
-        "is neither shown nor ruled out; debug info and source of that code would tell"
-    )
-    deadlock = Deadlock(
-        verdict="possible", reason=reason, victims=[_victim(task) for task in stuck]
-    )
-    cited = [fact for task in stuck for fact in (task.waits.evidence if task.waits else ())]
-    claim = Finding(
-        claim=reason, confidence=0.5, evidence=list(dict.fromkeys(cited)), by="rule:wait-graph"
-    )
-    return deadlock, [claim], []
-
-
-def _unidentified(waits: LockUse) -> bool:
-    """A lock that neither lockdep, nor source, nor a printed owner tells from others."""
-    known = (waits.address, waits.lock_class, waits.member, waits.instance, waits.expression)
-    return waits.kind == "lock" and all(one is None for one in known)
-
-
-def _wait(task: TaskLocks) -> str:
-    assert task.waits is not None
-    return f"a {task.waits.type or 'lock'}{_at(task.waits)}"
-
-
-def _no_deadlock(
-    tasks: Sequence[TaskLocks], edges: Sequence[Edge]
-) -> tuple[Deadlock, list[Finding], list[Evidence]]:
-    root = _root(tasks, edges)
-    if root is None:
-        reason = "the log shows no task that waits for another"
-        return Deadlock(verdict="not-a-deadlock", reason=reason), [], []
-    task = tasks[root]
-    why = _why(task)
-    behind = [index for index in _behind(edges, [root]) if index != root]
-    holds = [
-        use.name for use in task.holds if any(e.owner == root and e.lock == use for e in edges)
-    ]
-    queue = ""
-    if behind:
-        names = ", ".join(_name(tasks[index]) for index in behind[:8])
-        through = f" behind {', '.join(dict.fromkeys(holds))}" if holds else ""
-        queue = f" {names} only queue{'s' if len(behind) == 1 else ''}{through}."
-    reason = f"No cycle: {_name(task)} {why}.{queue}"
-    facts = [_edge_fact(tasks, edge) for edge in edges if edge.owner == root]
-    cited = [*(fact.id for fact in facts), *(task.waits.evidence if task.waits else ())]
-    cited = cited or [fact.id for fact in task.evidence[:3]]
-    deadlock = Deadlock(
-        verdict="not-a-deadlock",
-        reason=reason,
-        victims=[_victim(tasks[index]) for index in behind],
-        culprit=Culprit(task=task.comm, pid=task.pid, why=why),
-    )
-    claim = Finding(claim=reason, confidence=0.85 if behind or task.waits else 0.7,
-                    evidence=list(dict.fromkeys(cited)), by="rule:wait-graph")  # fmt: skip
-    return deadlock, [claim], facts
-
-
-def _root(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> int | None:
-    """The task at the end of most waits: it waits for nobody in the log."""
-    waiting = {edge.waiter for edge in edges}
-    wanted = {edge.owner for edge in edges}
-    ends = [
-        index
-        for index, task in enumerate(tasks)
-        if index not in waiting and (index in wanted or _matters(task))
-    ]
-    return max(ends, key=lambda index: (len(_behind(edges, [index])), _rank(tasks[index]), -index),
-               default=None)  # fmt: skip
-
-
-def _matters(task: TaskLocks) -> bool:
-    if task.comm.startswith(_BYSTANDERS):
-        return False
-    return bool(task.blocked_seconds or task.running or task.dead or task.waits)
-
-
-def _rank(task: TaskLocks) -> int:
-    return 2 * bool(task.blocked_seconds) + bool(task.waits) + bool(task.running)
-
-
-def _why(task: TaskLocks) -> str:
-    held = ", ".join(dict.fromkeys(use.name for use in task.holds))
-    holding = f", while it holds {held}" if held else ""
-    waits = task.waits
-    if not task.sites:
-        return f"holds {held or 'what they want'}, and its stack is not in the log"
-    if task.dead:
-        place = f" in {task.where.function}()" if task.where else ""
-        return f"died in an oops{place}{holding}; nobody will release that"
-    if waits is None:
-        place = f" in {task.where.function}()" if task.where else ""
-        cpu = f" on CPU {task.cpu}" if task.cpu is not None else ""
-        verb = "keeps running" if task.running else "is stuck"
-        return f"{verb}{cpu}{place}{holding}; it waits for no lock"
-    return f"waits for {_what(waits)}{holding}"
-
-
-def _what(waits: LockUse) -> str:
-    """A wait that no task in the log can end, in words."""
-    name = f"{waits.type or 'lock'} {waits.name}" if waits.name != waits.type else waits.type
-    at = _at(waits)
-    if waits.kind == "lock":
-        return (
-            f"{name}{at}, which no task in the log is seen to hold (its owner is not shown, or "
-            "returned without unlocking)"
-        )
-    if waits.kind == "event":
-        return f"{name}{at}, which nobody in the log is about to signal"
-    if waits.kind == "handler":
-        handler = f" ({', '.join(waits.handlers)})" if waits.handlers else ""
-        return f"{name}{handler} to finish{at}, which no task in the log is running"
-    if waits.kind == "grace-period":
-        return f"an RCU grace period{at}, which some reader holds up"
-    if waits.kind == "io":
-        return f"{name}{at}: a device or file system must answer"
-    return f"a timeout{at}"

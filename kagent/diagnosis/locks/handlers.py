@@ -12,7 +12,7 @@ from kagent.diagnosis.code import CFunction
 from kagent.diagnosis.locks.primitives import Primitive
 from kagent.diagnosis.reader import Reader
 
-__all__ = ["handlers_of", "thread_argument"]
+__all__ = ["handlers_of", "started_with"]
 
 _SETUP: dict[str, re.Pattern[str]] = {
     "work": re.compile(
@@ -62,12 +62,23 @@ def handlers_of(
     return tuple(dict.fromkeys(found))
 
 
-def thread_argument(reader: Reader, function: CFunction) -> str | None:
-    """What the thread function `function` is started with, if all its starts agree."""
+def started_with(reader: Reader, function: CFunction) -> str | None:
+    """What the handler `function` is handed by the code that started it, if that is one object.
+
+    A thread's argument; a pointer to the work item or timer.
+    """
     if not function.path or not re.fullmatch(r"\w{1,120}", function.name):
         return None
+    text = reader.file_text(function.path)
+    if function.name not in text:
+        return None
     pattern = re.compile(_THREAD.format(name=re.escape(function.name)))
-    given = {m["argument"] for m in pattern.finditer(reader.file_text(function.path))}
+    given = {m["argument"] for m in pattern.finditer(text)}
+    for kind in ("work", "timer", "hrtimer"):
+        for match in _SETUP[kind].finditer(text):
+            groups = match.groupdict()
+            if function.name in (groups.get("function"), groups.get("function2")):
+                given.add(groups.get("object") or groups.get("object2") or "")
     return given.pop() if len(given) == 1 else None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kagent.diagnosis.code import Call, CFunction, node_text, unwrap, walk
+from kagent.diagnosis.locks.callees import definition
 from kagent.diagnosis.locks.primitives import (
     Primitive,
     acquires,
@@ -21,7 +22,7 @@ from kagent.diagnosis.locks.primitives import (
 )
 from kagent.diagnosis.reader import Reader
 
-__all__ = ["Taken", "held_at", "lock_argument", "signals_after"]
+__all__ = ["Taken", "dropped_at", "held_at", "lock_argument", "polled", "signals_after"]
 
 _LEAVES = ("return_statement", "goto_statement", "break_statement", "continue_statement")
 _FATAL = ("BUG", "panic", "do_exit", "unreachable", "usercopy_abort")
@@ -40,6 +41,8 @@ class Taken:
     argument: str
     """The lock as an expression in `function`'s terms: ``&v->data_lock``."""
     function: CFunction
+    via: Call | None = None
+    """The call that led to `function`, where a jump at its end took it off the stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +55,78 @@ def held_at(
     reader: Reader, function: CFunction, line: int, callee: str | None = None
 ) -> list[Taken]:
     """Locks `function` holds when it makes the call at `line`, in the order it took them."""
-    target = _target(function, line, callee)
-    if target is None:
-        return []
+    return _balance(reader, function, line, callee)[0]
+
+
+def dropped_at(
+    reader: Reader, function: CFunction, line: int, callee: str | None = None
+) -> list[Taken]:
+    """Locks of its callers that `function` has released when it makes the call at `line`."""
+    return _balance(reader, function, line, callee)[1]
+
+
+def _balance(
+    reader: Reader, function: CFunction, line: int, callee: str | None
+) -> tuple[list[Taken], list[Taken]]:
+    """What was taken and not released, and what was released without having been taken."""
     held: list[Taken] = []
-    for effect in _before(reader, function, target):
+    dropped: list[Taken] = []
+    target = _target(function, line, callee)
+    for effect in _before(reader, function, target) if target is not None else ():
+        taken = effect.taken
         if effect.take:
-            held.append(effect.taken)
+            back = next((d for d in dropped if _same_argument(d, taken)), None)
+            if back is None:
+                held.append(taken)
+            else:
+                dropped.remove(back)
+        elif (own := next((h for h in reversed(held) if _same_argument(h, taken)), None)) is None:
+            dropped.append(taken)
         else:
-            _release(held, effect.taken.argument)
-    return held
+            held.remove(own)
+    return held, dropped
 
 
-def signals_after(function: CFunction, line: int) -> list[Taken]:
-    """Events that `function` raises on lines after `line`."""
+def _same_argument(left: Taken, right: Taken) -> bool:
+    return _canonical(left.argument) == _canonical(right.argument)
+
+
+def signals_after(reader: Reader, function: CFunction, line: int) -> list[Taken]:
+    """Events that `function` raises on lines after `line`, itself or in what it calls."""
     found = []
     for call in function.calls(line, function.end):
-        primitive = signals(call.name)
-        if primitive is not None and call.arguments and call.line >= line:
-            found.append(Taken(call, primitive, call.arguments[0], function))
+        if call.line < line:
+            continue
+        found += _signals_of(call, function, None)
+        if signals(call.name) is None and call.name.isidentifier() and call.line > line:
+            callee = definition(reader, call.name, function)
+            if callee is not None and callee.end - callee.start <= _MAX_WRAPPER_LINES:
+                found += [t for inner in callee.calls() for t in _signals_of(inner, callee, call)]
     return found
+
+
+def _signals_of(call: Call, function: CFunction, via: Call | None) -> list[Taken]:
+    primitive = signals(call.name)
+    if primitive is None or not call.arguments:
+        return []
+    return [Taken(call, primitive, call.arguments[0], function, via)]
+
+
+def polled(reader: Reader, function: CFunction, line: int) -> Taken | None:
+    """The lock that the loop around `line` tries to take until it gets it.
+
+    ``while (!mutex_trylock(&a)) msleep(1);`` waits for it as surely as ``mutex_lock()`` does.
+    """
+    for loop in walk(function.root, "while_statement", "do_statement"):
+        if not function.line_of(loop) <= line <= loop.end_point[0] + function.start:
+            continue
+        condition = loop.child_by_field_name("condition")
+        if condition is None or not _negated(condition):
+            continue
+        for effect in _calls_in(reader, function, condition, 0):
+            if effect.take and "_trylock" in effect.taken.call.name:
+                return effect.taken
+    return None
 
 
 def lock_argument(call: Call) -> tuple[Primitive, str] | None:
@@ -125,10 +180,24 @@ def _before(reader: Reader, function: CFunction, target: Any) -> list[_Effect]:
         elif parent.type in _BRANCHES:
             condition = parent.child_by_field_name("condition")
             if condition is not None and condition.end_byte <= node.start_byte:
-                layer += _calls_in(reader, function, condition, _MAX_DEPTH)
+                effects = _calls_in(reader, function, condition, _MAX_DEPTH)
+                layer += [e for e in effects if not e.take or _succeeded(e, parent, node)]
         layers.append(layer)
         node = parent
     return [effect for layer in reversed(layers) for effect in layer][:_MAX_EFFECTS]
+
+
+def _succeeded(effect: _Effect, branch: Any, inside: Any) -> bool:
+    """Whether a lock asked for in a condition was got, seen from a branch of it.
+
+    A trylock returns true for success; the interruptible and killable ones return 0.
+    """
+    name = effect.taken.call.name
+    if "_trylock" not in name and not name.endswith(("_interruptible", "_killable")):
+        return True
+    then = inside != branch.child_by_field_name("alternative")
+    true = then != _negated(branch.child_by_field_name("condition"))
+    return bool(true == ("_trylock" in name))
 
 
 def _effects(reader: Reader, function: CFunction, statement: Any, depth: int) -> list[_Effect]:
@@ -187,7 +256,7 @@ def _calls_in(reader: Reader, function: CFunction, node: Any, depth: int) -> lis
 
 def _wrapper(reader: Reader, function: CFunction, call: Call, depth: int) -> Iterator[_Effect]:
     """What a callee leaves locked or unlocked when it returns, in the caller's terms."""
-    callee = reader.function_named(call.name, function.path, function.module)
+    callee = definition(reader, call.name, function)
     if callee is None or callee.end - callee.start > _MAX_WRAPPER_LINES:
         return
     body = next(walk(callee.root, "compound_statement"), None)
@@ -212,14 +281,6 @@ def _substitute(expression: str, names: list[str], given: tuple[str, ...]) -> st
     if value.startswith("&") and f"{head}->" in expression:
         return expression.replace(f"{head}->", f"{value[1:]}.", 1)
     return expression.replace(head, value, 1)
-
-
-def _release(held: list[Taken], argument: str) -> None:
-    wanted = _canonical(argument)
-    for at in range(len(held) - 1, -1, -1):
-        if _canonical(held[at].argument) == wanted:
-            del held[at]
-            return
 
 
 def _canonical(expression: str) -> str:

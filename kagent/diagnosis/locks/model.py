@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from kagent.klog.model import TaskState
 from kagent.resolution import Evidence, SourcePoint
 
-__all__ = ["LockUse", "TaskGroup", "TaskLocks", "class_label", "identities", "same_lock"]
+__all__ = [
+    "DIED",
+    "INVENTED",
+    "LockUse",
+    "TaskGroup",
+    "TaskLocks",
+    "class_label",
+    "identities",
+    "is_one",
+    "plain_class",
+    "same_lock",
+]
+
+DIED = "died in the earlier oops"
+INVENTED = re.compile(
+    r"rcu_(?:read_)?lock|rcu_callback|fs_reclaim|mmu_notifier|\(&[^()]{1,80}\)$"
+    r"|\((?:wq|work|kthread)\w{0,8}_completion\)"
+)
+"""Classes that lockdep made up to track waits that are no locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +45,36 @@ class LockUse:
     """Of the lock's ``dep_map``, as lockdep prints it: proves identity."""
     lock_class: str | None = None
     """Lockdep's name."""
-    member: str | None = None
-    """``volume.data_lock``: struct and member, typed by source and debug info."""
+    members: tuple[str, ...] = ()
+    """``volume.data_lock``: struct and member, typed by source and debug info. A lock of an
+    embedded struct has several, the innermost struct first: ``ring.lock``, ``port.tx.lock``."""
     instance: str | None = None
     """``q.acct_lock``: a member of one global object; proves identity."""
+    path: str | None = None
+    """``chip->ports[1].lock``: where the way to it starts from one global pointer."""
+    home: str | None = None
+    """The file of a static `instance` or `path`: others may have one of that name."""
+    origin: str | None = None
+    """Tells whether two uses within one task are of one object."""
+    beyond: int | None = None
+    """Depth of the frame that handed the object to code without source, which handed it on."""
     handlers: tuple[str, ...] = ()
     """Functions that must return before the wait ends (work, timer, thread)."""
     expression: str | None = None
     """As the source spells it."""
     where: SourcePoint | None = None
+    context: int = 0
+    """0 in the innermost context of the stack, one more below every interrupt."""
+    timed: bool = False
+    """True when the wait ends by itself after some time."""
     inferred: bool = False
     """True when read from source rather than stated by the kernel."""
     evidence: tuple[str, ...] = ()
+
+    @property
+    def member(self) -> str | None:
+        """The member of the outermost struct: it says most."""
+        return self.members[-1] if self.members else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +96,16 @@ class TaskLocks:
     state: str | None = None
     cpu: int | None = None
     running: bool = False
-    dead: bool = False
-    """True when it died in an oops."""
+    fate: str = ""
+    """Why it will never release anything: `DIED`, or that it left without unlocking."""
+    unlisted: int = 0
+    """Locks that lockdep counts but does not list, because the task runs."""
     owner: tuple[str, int] | None = None
-    """The mutex owner that the kernel itself named."""
+    """The lock's owner that the kernel itself named."""
+    last_owner: bool = False
+    """True when that one only held it last."""
+    reads_rcu: str = ""
+    """Why it holds up RCU grace periods, if it does."""
     blocked_seconds: int | None = None
     evidence: tuple[Evidence, ...] = ()
 
@@ -84,10 +127,10 @@ def identities(use: LockUse) -> set[str]:
     found = set()
     if use.address is not None:
         found.add(f"address {use.address}")
-    for name in (use.instance, _plain(use.lock_class) if use.lock_class else None):
+    for name in (use.instance, plain_class(use.lock_class) if use.lock_class else None):
         if name:
             found.add(f"name {name}")
-    for name in (use.member, _plain(use.lock_class) if use.lock_class else None):
+    for name in (use.member, plain_class(use.lock_class) if use.lock_class else None):
         if name:
             found.add(f"member {_tail(name)}")
     return found
@@ -109,21 +152,50 @@ def same_lock(left: LockUse, right: LockUse) -> tuple[bool, bool]:
     if left.kind != right.kind or (left.type != right.type and "" not in (left.type, right.type)):
         return False, False
     if left.instance and right.instance:
-        return left.instance == right.instance, True
+        apart = left.home and right.home and left.home != right.home
+        return left.instance == right.instance and not apart, True
     for one, other in ((left.instance, right.lock_class), (right.instance, left.lock_class)):
-        if one and other and one == _plain(other):
+        if one and other and one == plain_class(other):
             return True, True
-    if left.member and right.member:
-        return left.member == right.member, False
+    if left.path and right.path and (known := _same_path(left, right)) is not None:
+        return known, not known
+    if left.members and right.members:
+        return _same_member(left.members, right.members), False
     if left.lock_class and right.lock_class:
-        return _plain(left.lock_class) == _plain(right.lock_class), False
+        return plain_class(left.lock_class) == plain_class(right.lock_class), False
     for one, other in ((left.member, right.lock_class), (right.member, left.lock_class)):
         if one and other:
-            return _tail(one) == _tail(_plain(other)), False
+            return _tail(one) == _tail(plain_class(other)), False
     return False, False
 
 
-def _plain(lock_class: str) -> str:
+def is_one(left: LockUse, right: LockUse) -> bool:
+    """Whether two uses name one object: its address, its global name, or one way to it."""
+    if left.home and right.home and left.home != right.home:
+        return False
+    pairs = ((left.address, right.address), (left.instance, right.instance),
+             (left.path, right.path))  # fmt: skip
+    return any(one is not None and one == other for one, other in pairs)
+
+
+def _same_path(left: LockUse, right: LockUse) -> bool | None:
+    """Two ways from one global pointer: alike, or apart by a constant index; None if unlike."""
+    if left.home and right.home and left.home != right.home:
+        return None
+    if left.path == right.path:
+        return True
+    apart = {re.sub(r"\[\d+\]", "[]", use.path or "") for use in (left, right)}
+    return False if len(apart) == 1 else None
+
+
+def _same_member(left: tuple[str, ...], right: tuple[str, ...]) -> bool:
+    """Whether two locks are the same member of every struct that both are known to lie in."""
+    mine, other = (dict(name.split(".", 1) for name in names) for names in (left, right))
+    common = mine.keys() & other.keys()
+    return bool(common) and all(mine[struct] == other[struct] for struct in common)
+
+
+def plain_class(lock_class: str) -> str:
     """Lockdep's class name without address-of, subclass and version (``&q->lock/1`` …)."""
     return lock_class.lstrip("&").split("/")[0].split("#")[0]
 

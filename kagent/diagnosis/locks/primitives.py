@@ -41,6 +41,8 @@ class Primitive:
 
 
 _MUTEX = Primitive("mutex")
+_RT_MUTEX = Primitive("rt_mutex")
+_SOCKET = Primitive("socket lock")
 _SPIN = Primitive("spinlock")
 _SEM = Primitive("semaphore")
 _COMPLETION = Primitive("completion", "event")
@@ -49,18 +51,22 @@ _COMPLETION = Primitive("completion", "event")
 # the wait: flush_work() waits in wait_for_completion(), but for a work item.
 _STACK: tuple[tuple[str, Primitive], ...] = (
     (r"(?:ww_)?mutex_lock\w*", _MUTEX),
-    (r"rt_mutex_(?:lock|slowlock)\w*|rt_spin_lock\w*", Primitive("rt_mutex")),
+    (r"rt_mutex_(?:lock|slowlock)\w*", _RT_MUTEX),
+    (r"rt_spin_lock\w*|rtlock_\w+", _SPIN),
+    (r"lock_sock\w*", _SOCKET),
     (r"(?:call_)?(?:rwsem_)?down_read(?!_trylock)\w*", Primitive("rwsem", mode="read")),
     (r"(?:call_)?(?:rwsem_)?down_write(?!_trylock)\w*", Primitive("rwsem", mode="write")),
     (r"percpu_(?:down_read|rwsem_wait)\w*", Primitive("percpu_rwsem", mode="read")),
     (r"percpu_down_write\w*", Primitive("percpu_rwsem", mode="write")),
     (r"down|down_(?:common|interruptible|killable|timeout)\w*", _SEM),
     (r"(?:native_|pv_)?queued_spin_lock_slowpath|(?:do_)?raw_spin_lock\w*|spin_lock\w*", _SPIN),
+    (r"kvm_wait|pv_wait\w*|arch_spin_lock_wait\w*", _SPIN),
     (r"queued_read_lock_slowpath|(?:do_)?raw_read_lock\w*", Primitive("rwlock", mode="read")),
     (r"queued_write_lock_slowpath|(?:do_)?raw_write_lock\w*", Primitive("rwlock", mode="write")),
     (r"(?:do_)?wait_for_com(?:mon|pletion)\w*", _COMPLETION),
-    (r"flush_(?:delayed_)?work|cancel_(?:delayed_)?work\w*|cancel_sync",
+    (r"flush_(?:delayed_|rcu_)?work|(?:cancel|disable)_(?:delayed_)?work\w*|cancel_sync",
      Primitive("work", "handler")),
+    (r"tasklet_(?:kill|disable|unlock_wait)\w*", Primitive("tasklet", "handler")),
     (r"(?:flush|drain|destroy)_workqueue", Primitive("workqueue", "handler")),
     (r"kthread_(?:stop|park)|kthread_flush_w\w+", Primitive("kthread", "handler")),
     (r"(?:try_to_)?(?:del_timer|timer_delete|timer_shutdown)_sync|del_timer_wait_running",
@@ -70,6 +76,8 @@ _STACK: tuple[tuple[str, Primitive], ...] = (
     (r"synchronize_(?:s?rcu|sched|net)\w*|rcu_barrier\w*|wait_rcu_gp\w*",
      Primitive("rcu", "grace-period")),
     (r"(?:folio|lock)_(?:lock|page)\w*|folio_wait_bit\w*", Primitive("page lock", "io")),
+    (r"wait_on_buffer|lock_buffer|sync_dirty_buffer|submit_bio_wait|blk_execute_rq\w*"
+     r"|wait_on_page_\w+|folio_wait_(?:writeback|stable)\w*", Primitive("io", "io")),
     (r"wait_on_bit\w*|out_of_line_wait_on_bit\w*|bit_wait\w*", Primitive("bit", "event")),
     (r"io_schedule\w*", Primitive("io", "io")),
     (r"msleep\w*|usleep_range\w*|schedule_(?:hr)?timeout\w*|do_nanosleep",
@@ -80,7 +88,8 @@ _STACK_PATTERNS = tuple((re.compile(pattern), primitive) for pattern, primitive 
 _VARIANT = r"(?:_(?:nested|nest_lock|interruptible|killable|io|timeout|bh|irq|irqsave|trylock))*"
 # Calls in source that take a lock or wait, by name; the first argument says which one.
 _ACQUIRE: tuple[tuple[str, Primitive], ...] = (
-    (rf"(?:ww_|rt_)?mutex_(?:try)?lock{_VARIANT}", _MUTEX),
+    (rf"(?:ww_)?mutex_(?:try)?lock{_VARIANT}", _MUTEX),
+    (rf"rt_mutex_(?:try)?lock{_VARIANT}", _RT_MUTEX),
     (rf"(?:raw_)?spin_(?:try)?lock{_VARIANT}", _SPIN),
     (rf"read_(?:try)?lock{_VARIANT}", Primitive("rwlock", mode="read")),
     (rf"write_(?:try)?lock{_VARIANT}", Primitive("rwlock", mode="write")),
@@ -91,7 +100,10 @@ _ACQUIRE: tuple[tuple[str, Primitive], ...] = (
     (rf"down{_VARIANT}", _SEM),
     (r"wait_for_completion\w*", _COMPLETION),
     (r"wait_event\w*|prepare_to_wait\w*", Primitive("wait queue", "event")),
-    (r"flush_(?:delayed_)?work|cancel_(?:delayed_)?work_sync", Primitive("work", "handler")),
+    (
+        r"flush_(?:delayed_|rcu_)?work|(?:cancel|disable)_(?:delayed_)?work_sync",
+        Primitive("work", "handler"),
+    ),
     (r"(?:flush|drain|destroy)_workqueue", Primitive("workqueue", "handler")),
     (r"kthread_(?:stop|park)", Primitive("kthread", "handler")),
     (r"(?:del_timer|timer_delete|timer_shutdown)_sync", Primitive("timer", "handler")),
@@ -126,9 +138,21 @@ _WRAPPERS: dict[str, tuple[Primitive, str, str]] = {
     "inode_lock_nested": (Primitive("rwsem", mode="write"), "&{0}->i_rwsem", "inode_unlock"),
     "mmap_read_lock": (Primitive("rwsem", mode="read"), "&{0}->mmap_lock", "mmap_read_unlock"),
     "mmap_write_lock": (Primitive("rwsem", mode="write"), "&{0}->mmap_lock", "mmap_write_unlock"),
+    "mmap_write_lock_killable": (Primitive("rwsem", mode="write"), "&{0}->mmap_lock",
+                                 "mmap_write_unlock"),
+    "mmap_read_lock_killable": (Primitive("rwsem", mode="read"), "&{0}->mmap_lock",
+                                "mmap_read_unlock"),
+    "filemap_invalidate_lock": (Primitive("rwsem", mode="write"), "&{0}->invalidate_lock",
+                                "filemap_invalidate_unlock"),
+    "filemap_invalidate_lock_shared": (Primitive("rwsem", mode="read"), "&{0}->invalidate_lock",
+                                       "filemap_invalidate_unlock_shared"),
+    "i_mmap_lock_read": (Primitive("rwsem", mode="read"), "&{0}->i_mmap_rwsem",
+                         "i_mmap_unlock_read"),
+    "i_mmap_lock_write": (Primitive("rwsem", mode="write"), "&{0}->i_mmap_rwsem",
+                          "i_mmap_unlock_write"),
     "device_lock": (_MUTEX, "&{0}->mutex", "device_unlock"),
-    "lock_sock": (_MUTEX, "&{0}->sk_lock", "release_sock"),
-    "lock_sock_nested": (_MUTEX, "&{0}->sk_lock", "release_sock"),
+    "lock_sock": (_SOCKET, "&{0}->sk_lock", "release_sock"),
+    "lock_sock_nested": (_SOCKET, "&{0}->sk_lock", "release_sock"),
     "bh_lock_sock": (_SPIN, "&{0}->sk_lock.slock", "bh_unlock_sock"),
     "rtnl_lock": (_MUTEX, "rtnl_mutex", "rtnl_unlock"),
     "genl_lock": (_MUTEX, "genl_mutex", "genl_unlock"),

@@ -7,54 +7,51 @@ from the source along the task's stack, and marked as inferred.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from kagent.diagnosis.code import Call, CFunction, strip_parens
-from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
-from kagent.diagnosis.locks.handlers import handlers_of, thread_argument
-from kagent.diagnosis.locks.held import Taken, held_at, lock_argument, signals_after
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, class_label
-from kagent.diagnosis.locks.primitives import Primitive, waits_in
-from kagent.diagnosis.members import expand, resolve
+from kagent.diagnosis.code import Call, CFunction
+from kagent.diagnosis.helpers import base_name, is_scaffold
+from kagent.diagnosis.locks.callees import definition
+from kagent.diagnosis.locks.handlers import handlers_of
+from kagent.diagnosis.locks.held import (
+    Taken,
+    dropped_at,
+    held_at,
+    lock_argument,
+    polled,
+    signals_after,
+)
+from kagent.diagnosis.locks.links import TaskStack
+from kagent.diagnosis.locks.model import DIED, INVENTED, LockUse, TaskLocks, class_label, same_lock
+from kagent.diagnosis.locks.names import Link, follow, root_of
+from kagent.diagnosis.locks.primitives import Primitive, wrapped
 from kagent.diagnosis.reader import LineSource, Reader, TypeSource
 from kagent.diagnosis.stack import (
     Symbols,
     by_frame,
     frame_evidence,
-    frame_points,
+    is_common,
     log_origin,
     own_point,
-    reliable,
     site_of,
 )
-from kagent.klog.model import Frame, LockRef, TaskState
-from kagent.resolution import Evidence, SourcePoint, evidence
+from kagent.klog.model import LockRef, TaskState
+from kagent.resolution import SourcePoint, evidence
 from kagent.symbols.model import Symbolized
 
 __all__ = ["analyse_task"]
 
-_MAX_LINKS = 48
 _MAX_FRAME_FACTS = 6
-_WAIT_QUEUE = Primitive("wait queue", "event")
-_OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to|__sched_text_start")
-_PSEUDO_LOCKS = re.compile(r"rcu_read_lock|rcu_lock_map|rcu_callback|fs_reclaim|mmu_notifier")
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A function on the stack, standing at a line of its source."""
-
-    frame: Frame
-    point: SourcePoint
-    function: CFunction | None
-    callee: str | None
-    """The function it called at that line, as the stack shows it."""
+_TIMED = re.compile(
+    r"(?:wait_for_completion|wait_event|wait_on_bit|down|mutex_lock|io_schedule|wait_woken)\w*_timeout"
+)
+"""Waits that end by themselves; schedule_timeout() alone may wait for ever."""
 
 
 def analyse_task(
     task: TaskState,
-    symbolized: Iterable[Symbolized] = (),
+    symbolized: Iterable[Symbolized] | Symbols = (),
     *,
     source: LineSource | None = None,
     types: TypeSource | None = None,
@@ -63,28 +60,23 @@ def analyse_task(
 
     `symbolized` should cover the task's frames and the ``at:`` frames of its held locks.
     """
-    return _Task(task, by_frame(symbolized), Reader(source, types)).analyse()
+    symbols = symbolized if isinstance(symbolized, Mapping) else by_frame(symbolized)
+    return _Task(task, symbols, Reader(source, types)).analyse()
 
 
-class _Task:
-    def __init__(self, task: TaskState, symbols: Symbols, reader: Reader) -> None:
-        self.task = task
-        self.symbols = symbols
-        self.reader = reader
-        self.frames = _stack(task)
-        self.links = list(self._links())[:_MAX_LINKS]
-        self.ledger: list[Evidence] = []
-
+class _Task(TaskStack):
     def analyse(self) -> TaskLocks:
         task = self.task
         waits = self._waits()
         holds, waits = self._printed(waits)
-        holds += self._inferred_holds()
+        holds += self._inferred_holds(holds)
+        if waits is not None:
+            waits = self._handed_down(waits, holds)
         own = own_point(self.frames, self.symbols)
-        telling = [f for f in self.frames if not _is_common(f)]
-        if waits or holds or task.running:
+        telling = [f for f in self.frames if not is_common(f)]
+        if waits or holds or self.running:
             for frame in telling[:_MAX_FRAME_FACTS]:
-                self._cite(frame_evidence(frame, self.symbols))
+                self.cite(frame_evidence(frame, self.symbols))
         runs = [link.point.function for link in self.links]
         return TaskLocks(
             comm=task.comm,
@@ -97,48 +89,23 @@ class _Task:
             where=own[1] if own else None,
             state=task.state,
             cpu=task.cpu,
-            running=task.running,
-            dead=task.source == "oops",
+            running=self.running,
+            fate=DIED if task.source == "oops" else "",
+            unlisted=task.unlisted,
             owner=task.owner,
+            last_owner=task.last_owner,
+            reads_rcu=_reads_rcu(task),
             blocked_seconds=task.blocked_seconds,
             evidence=tuple(self.ledger),
         )
 
-    # Stack --------------------------------------------------------------------------------------
-
-    def _links(self) -> Iterator[_Link]:
-        callee: str | None = None
-        for frame in self.frames:
-            for point in frame_points(frame, self.symbols):
-                function = None
-                if point.line and not is_helper(point.function, point.file, point.module):
-                    function = self.reader.function_at(point)
-                yield _Link(frame, point, function, callee)
-                callee = base_name(point.function)
-
-    def _wait_link(self) -> tuple[Primitive, int] | None:
-        """The outermost waiting primitive on top of the stack, and the link that called it."""
-        found: Primitive | None = None
-        for at, link in enumerate(self.links):
-            name = link.point.function
-            primitive = waits_in(name)
-            if found is None and _OFF_CPU.fullmatch(base_name(name)):
-                found = _WAIT_QUEUE  # wait_event() leaves no frame of its own
-            if primitive is not None:
-                found = primitive
-            elif not (is_helper(name, link.point.file, link.point.module) or is_scaffold(name)):
-                return (found, at) if found else None
-        return (found, len(self.links)) if found else None
-
     # Waiting ------------------------------------------------------------------------------------
 
     def _waits(self) -> LockUse | None:
-        found = self._wait_link()
+        found = self.wait_link()
         if found is None:
             return None
         primitive, at = found
-        if primitive.kind == "lock" and self.task.running and not self._spins():
-            return None
         if at >= len(self.links):
             return LockUse(name=primitive.type, type=primitive.type, kind=primitive.kind,
                            mode=primitive.mode)  # fmt: skip
@@ -149,26 +116,46 @@ class _Task:
             kind=primitive.kind,
             mode=primitive.mode,
             where=link.point,
-            evidence=(self._cite(frame_evidence(link.frame, self.symbols)),),
+            context=link.context,
+            timed=any(_TIMED.search(inner.point.function) for inner in self.links[:at]),
+            evidence=(self.cite(frame_evidence(link.frame, self.symbols)),),
         )
+        if single := self._known_wrapper(at):
+            return replace(use, name=single, instance=single)
         taken = self._wait_call(link, primitive)
-        return self._named(use, taken, at) if taken else use
+        if primitive.kind == "sleep" and link.function and link.line:
+            tried = polled(self.reader, link.function, link.line)
+            if tried is not None:
+                lock = tried.primitive
+                use = replace(use, type=lock.type, kind="lock", mode=lock.mode, inferred=True)
+                taken = tried
+        if taken is None:
+            return use
+        timed = use.timed or _TIMED.search(taken.call.name) is not None
+        return self._named(replace(use, timed=timed), taken, at)
 
-    def _spins(self) -> bool:
-        """Whether a task caught on a CPU was caught in a lock's slow path, not merely near it."""
-        top = [f for f in self.frames if not is_scaffold(f.symbol)][:1]
-        return bool(top) and waits_in(top[0].symbol) is not None
+    def _known_wrapper(self, at: int) -> str | None:
+        """The one lock of the whole kernel that ``rtnl_lock()`` and its like take."""
+        known = (wrapped(link.point.function) for link in self.links[:at])
+        return next((entry[1] for entry in known if entry and "{" not in entry[1]), None)
 
-    def _wait_call(self, link: _Link, primitive: Primitive) -> Taken | None:
-        """The call at the wait line that takes that kind of lock."""
-        if link.function is None or link.point.line is None:
+    def _wait_call(self, link: Link, primitive: Primitive) -> Taken | None:
+        """The call at the wait line that takes that kind of lock.
+
+        Where the line only calls a function that ends in that call, that function left the stack:
+        the compiler made a jump of the call.
+        """
+        function, line = link.function, link.line
+        if function is None or line is None:
             return None
-        calls = link.function.calls(link.point.line, link.point.line)
-        options = []
-        for call in calls:
-            named = lock_argument(call)
-            if named and named[0].kind == primitive.kind:
-                options.append(Taken(call, named[0], named[1], link.function))
+        calls = function.calls(line, line)
+        options = list(_takers(calls, function, primitive))
+        if not options:
+            for call in calls:
+                callee = definition(self.reader, call.name, function)
+                if callee is not None and callee.name != link.callee:
+                    options += _takers(callee.calls(), callee, primitive, call)
+            options = options if len({taken.argument for taken in options}) == 1 else []
         same_type = [taken for taken in options if taken.primitive.type == primitive.type]
         return next(iter(same_type or options), None)
 
@@ -180,7 +167,7 @@ class _Task:
         lockdep enters a lock in the list before the task blocks on it.
         """
         holds: list[LockUse] = []
-        entries = [ref for ref in self.task.held if not _PSEUDO_LOCKS.match(ref.name)]
+        entries = [ref for ref in self.task.held if not INVENTED.match(ref.name)]
         for at, ref in enumerate(entries):
             use = self._from_lockdep(ref)
             last = at == len(entries) - 1
@@ -191,13 +178,12 @@ class _Task:
         return holds, waits
 
     def _is_waited(self, ref: LockRef, waits: LockUse) -> bool:
-        if ref.at is None:
+        """Whether lockdep entered `ref` in the call that the task now waits in."""
+        at = next((n for n, link in enumerate(self.links) if link.point == waits.where), None)
+        if ref.at is None or at is None:
             return False
-        at = next((link for link in self.links if link.point == waits.where), None)
-        if at is None:
-            return False
-        same_function = ref.at.symbol == at.frame.symbol
-        return same_function and (ref.at.offset == at.frame.offset or at.frame.offset is None)
+        frames = [link.frame for link in self.links[: at + 1]]
+        return any(f.symbol == ref.at.symbol and f.offset in (ref.at.offset, None) for f in frames)
 
     def _from_lockdep(self, ref: LockRef) -> LockUse:
         fact = evidence("lock-edge", f"{self.task.comm}/{self.task.pid} holds {_describe(ref)}",
@@ -207,14 +193,14 @@ class _Task:
             type="",
             address=ref.address,
             lock_class=ref.name,
-            evidence=(self._cite(fact),),
+            evidence=(self.cite(fact),),
         )
         if ref.at is None:
             return use
         own = own_point([ref.at], self.symbols)
         point = own[1] if own else SourcePoint(function=base_name(ref.at.symbol),
                                                module=ref.at.module)  # fmt: skip
-        use = replace(use, where=point)
+        use = replace(use, where=point, context=self.context_of(ref.at))
         function = self.reader.function_at(point)
         if function is None or point.line is None:
             return use
@@ -228,18 +214,18 @@ class _Task:
                 return replace(typed, name=use.name)
         return use
 
-    def _inferred_holds(self) -> list[LockUse]:
+    def _inferred_holds(self, printed: Sequence[LockUse]) -> list[LockUse]:
         """Locks that the functions on the stack took before the calls they are in.
 
-        Where the kernel printed its own list, only what lockdep does not track is added.
+        Where the kernel printed its own list, only what lockdep does not track is added. What an
+        inner function released of its callers' locks is not held any more.
         """
         found: list[LockUse] = []
+        dropped: list[LockUse] = []
         for at, link in enumerate(self.links):
-            if link.function is None or link.point.line is None:
+            if link.function is None or link.line is None or is_scaffold(link.point.function):
                 continue
-            if is_scaffold(link.point.function):
-                continue
-            for taken in held_at(self.reader, link.function, link.point.line, link.callee):
+            for taken in held_at(self.reader, link.function, link.line, link.callee):
                 if self.task.held and taken.primitive.type != "semaphore":
                     continue
                 use = LockUse(
@@ -248,13 +234,18 @@ class _Task:
                     mode=taken.primitive.mode,
                     where=SourcePoint(function=link.point.function, file=link.point.file,
                                       line=taken.call.line, module=link.point.module),
+                    context=link.context,
                     inferred=True,
                     evidence=(
-                        self._cite(self.reader.line_evidence(link.function, taken.call.line)),
-                        self._cite(self.reader.line_evidence(link.function, link.point.line)),
+                        self.cite(self.reader.line_evidence(link.function, taken.call.line)),
+                        self.cite(self.reader.line_evidence(link.function, link.line)),
                     ),
                 )  # fmt: skip
-                found.append(self._named(use, taken, at))
+                named = self._named(use, taken, at)
+                if not any(same_lock(named, other)[0] for other in (*printed, *dropped)):
+                    found.append(named)
+            gone = dropped_at(self.reader, link.function, link.line, link.callee)
+            dropped += [self._named(LockUse("", ""), taken, at) for taken in gone]
         return found
 
     # Signals ------------------------------------------------------------------------------------
@@ -264,8 +255,8 @@ class _Task:
         for at, link in enumerate(self.links):
             if link.function is None or link.point.line is None:
                 continue
-            for taken in signals_after(link.function, link.point.line):
-                cited = self._cite(self.reader.line_evidence(link.function, taken.call.line))
+            for taken in signals_after(self.reader, link.function, link.point.line):
+                cited = self.cite(self.reader.line_evidence(link.function, taken.call.line))
                 use = LockUse(
                     name=taken.primitive.type,
                     type=taken.primitive.type,
@@ -283,80 +274,67 @@ class _Task:
         """Name a lock by its source expression: struct member, global object, handler."""
         function = taken.function
         if at is not None:
-            cited = self._cite(self.reader.line_evidence(function, taken.call.line))
+            cited = self.cite(self.reader.line_evidence(function, taken.call.line))
             use = replace(use, evidence=tuple(dict.fromkeys((*use.evidence, cited))))
-        text = _bare(taken.argument)
-        member = self._member_name(taken)
-        expression = self._in_callers_words(text, function, at)
-        instance = expression if self._is_single(expression, function, at) else None
+        meant = follow(self.reader, self.links, taken, at)
         return replace(
             use,
-            name=instance or member or expression,
-            member=member,
-            instance=instance,
+            name=meant.instance or meant.path or next(iter(meant.members[-1:]), meant.text),
+            members=meant.members,
+            path=meant.path,
+            instance=meant.instance,
+            home=meant.home,
+            origin=meant.origin,
+            beyond=meant.stopped,
             expression=taken.argument,
-            handlers=handlers_of(self.reader, function, taken.primitive, text),
+            handlers=handlers_of(self.reader, function, taken.primitive, meant.text),
         )
 
-    def _member_name(self, taken: Taken) -> str | None:
-        """``volume.data_lock`` for ``&v->data_lock``."""
-        index = (
-            taken.call.arguments.index(taken.argument)
-            if taken.argument in taken.call.arguments
-            else -1
-        )
-        access = taken.call.members[index] if 0 <= index < len(taken.call.members) else None
-        resolved = resolve(self.reader, taken.function, access) if access else None
-        if resolved is None:
-            return None
-        return f"{resolved.struct.split()[-1]}.{'.'.join(resolved.path)}"
+    def _handed_down(self, waits: LockUse, holds: Sequence[LockUse]) -> LockUse:
+        """The awaited lock as the holder knows it, where its object came back by a callback.
 
-    def _in_callers_words(self, text: str, function: CFunction, at: int | None) -> str:
-        """Follow a parameter up the stack to the object that was passed in."""
-        if at is None:
-            return text
-        inner = function
-        for link in self.links[at + 1 :]:
-            outer = link.function
-            root = _root(text)
-            if outer is None or link.point.line is None:
-                if is_helper(link.point.function, link.point.file, link.point.module):
-                    continue
-                break
-            call = _call_to(outer, link.point.line, inner.name)
-            if call is None:
-                break
-            if root not in [name for name, _ in inner.parameters] or inner.reassigns(root):
-                break
-            text = expand(text, root, inner, call)
-            inner = outer
-        started_with = thread_argument(self.reader, inner)
-        names = [name for name, _ in inner.parameters]
-        if started_with and _root(text) in names[:1]:
-            call = Call(inner.name, (started_with,), 0, 0)
-            text = expand(text, _root(text), inner, call)
-        return text
+        Code without source (a notifier chain, an iterator) stands between the function that holds
+        the lock and the one that takes it again; the holder handed it a pointer to the object.
+        """
+        if waits.beyond is None or waits.member is None:
+            return waits
+        outer = self.links[waits.beyond]
+        given = self._arguments(outer)
+        for use in holds:
+            same_place = use.where and use.where.function == outer.point.function
+            alike = use.type == waits.type and same_lock(use, waits)[0]
+            if alike and same_place and root_of(use.expression or "") in given:
+                return replace(waits, name=use.name, origin=use.origin, instance=use.instance,
+                               path=use.path, home=use.home)  # fmt: skip
+        return waits
 
-    def _is_single(self, expression: str, function: CFunction, at: int | None) -> bool:
-        """Whether an expression names one global object, without pointers or indices in between."""
-        if not re.fullmatch(r"\w+(?:\.\w+)*", expression):
-            return False
-        outermost = function
-        for link in self.links[at if at is not None else len(self.links) :]:
-            outermost = link.function or outermost
-        root = _root(expression)
-        places = {f.path: f for f in (function, outermost)}
-        return any(self.reader.is_global(place, root) for place in places.values())
-
-    def _cite(self, fact: Evidence) -> str:
-        if all(item.id != fact.id for item in self.ledger):
-            self.ledger.append(fact)
-        return fact.id
+    def _arguments(self, link: Link) -> set[str]:
+        """The variables that a function hands to what it calls at its line."""
+        function, line = link.function, link.line
+        if function is None or line is None:
+            return set()
+        calls = function.calls(line, line)
+        return {root_of(given) for call in calls for given in call.arguments}
 
 
-def _stack(task: TaskState) -> list[Frame]:
-    frames = reliable(task.frames)
-    return [task.pc, *frames] if task.pc and task.pc not in frames else frames
+def _takers(
+    calls: Iterable[Call], function: CFunction, primitive: Primitive, via: Call | None = None
+) -> Iterator[Taken]:
+    """Which of the calls wait in that kind of primitive."""
+    for call in calls:
+        named = lock_argument(call)
+        if named and named[0].kind == primitive.kind:
+            yield Taken(call, named[0], named[1], function, via)
+
+
+def _reads_rcu(task: TaskState) -> str:
+    """Whether a grace period waits for this task: a stall names it, or it left its reader open."""
+    if task.source == "rcu-stall":
+        return "the RCU stall names it"
+    held = [ref for ref in task.held if ref.name == "rcu_read_lock"]
+    if task.running or not held or any(ref.at and "show_all" in ref.at.symbol for ref in held):
+        return ""
+    return "it is inside rcu_read_lock()"
 
 
 def _queue(task: TaskState) -> tuple[str, ...]:
@@ -374,34 +352,11 @@ def _merge(printed: LockUse, read: LockUse) -> LockUse:
         name=printed.name,
         address=printed.address,
         lock_class=printed.lock_class,
-        member=read.member or printed.member,
+        members=read.members or printed.members,
         evidence=tuple(dict.fromkeys((*printed.evidence, *read.evidence))),
     )
-
-
-def _call_to(function: CFunction, line: int, name: str) -> Call | None:
-    """The call at a line that led to `name`: directly, or the only one through a pointer."""
-    calls = function.calls(line, line)
-    direct = [call for call in calls if call.name == name]
-    through = [call for call in calls if call.through]
-    chosen = direct or through
-    return chosen[0] if len(chosen) == 1 else None
-
-
-def _bare(argument: str) -> str:
-    """``&v->lock`` → ``v->lock``."""
-    text = strip_parens(argument)
-    return strip_parens(text[1:]) if text.startswith("&") else text
-
-
-def _root(expression: str) -> str:
-    return re.split(r"->|\.|\[", expression, maxsplit=1)[0].strip("()&* ")
 
 
 def _describe(ref: LockRef) -> str:
     address = f"{ref.address:#x} " if ref.address else ""
     return f"{address}({ref.name})" + (f" taken at {ref.at}" if ref.at else "")
-
-
-def _is_common(frame: Frame) -> bool:
-    return is_scaffold(frame.symbol) or is_helper(frame.symbol, module=frame.module)
