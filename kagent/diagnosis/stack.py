@@ -97,25 +97,16 @@ def contexts(frames: Sequence[Frame]) -> list[int]:
 
 
 def own_point(frames: Sequence[Frame], symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
-    """The first function of a stack that is no helper and no scaffold."""
-    for frame, point in points(_before_interrupt(reliable(frames)), symbols):
+    """The first function of a stack that is no helper and no scaffold.
+
+    What an interrupt or exception came into is not looked at: it has handed nobody anything.
+    """
+    trusted = reliable(frames)
+    innermost = [f for f, depth in zip(trusted, contexts(trusted), strict=True) if depth == 0]
+    for frame, point in points(innermost, symbols):
         if not in_helper(point) and not is_scaffold(point.function):
             return frame, point
     return None
-
-
-_INTERRUPT = re.compile(
-    r"(?:asm_)?(?:sysvec_\w{1,48}|common_interrupt|call_function_interrupt)$"
-    r"|apic_timer_interrupt$|ret_from_intr$|el[01]t?_irq$|el[01]t?h?_(?:64_)?(?:irq|interrupt)\w{0,8}$"
-)
-
-
-def _before_interrupt(frames: Sequence[Frame]) -> list[Frame]:
-    """Without the code that an interrupt came into: it has handed the handler nothing."""
-    for at, frame in enumerate(frames):
-        if at and _INTERRUPT.match(frame.symbol):
-            return list(frames[:at])
-    return list(frames)
 
 
 def frames_of(log: KernelLog, tasks: Iterable[TaskState] = ()) -> list[Frame]:
