@@ -25,7 +25,7 @@ from kagent.commits.names import words
 from kagent.commits.query import Terms, prepare
 from kagent.commits.signals import Evidence, Numbers, gather, signals
 from kagent.commits.store import Row, Store
-from kagent.commits.writer import FIX_TAG, REPORTED
+from kagent.commits.prepare import FIX_TAG, REPORTED
 
 __all__ = ["NONE", "NO_STRUCTURE", "WEIGHTS", "search"]
 

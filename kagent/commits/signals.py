@@ -16,7 +16,7 @@ import numpy.typing as npt
 from kagent.commits.names import named_symbols
 from kagent.commits.query import Terms
 from kagent.commits.store import PostingKind, Row, Store
-from kagent.commits.writer import FIX_TAG, FIX_WORDS, REPORTED
+from kagent.commits.prepare import FIX_TAG, FIX_WORDS, REPORTED
 
 __all__ = ["Evidence", "Numbers", "gather", "signals"]
 

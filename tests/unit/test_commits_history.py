@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.repository import GitRepository
 
-from kagent.commits.corpus import read_corpus
+from kagent.commits import CommitIndex
 from kagent.commits.history import MAX_DIFF, GitHistory
 from kagent.commits.model import Commit
 from kagent.errors import InputError, MissingDataError
@@ -215,7 +215,8 @@ def test_a_file_of_changes(tmp_path: Path) -> None:
     posted = ROW | {"hash": None, "id": "p1"}
     with gzip.open(path, "wt") as file:
         file.write("\n".join(json.dumps(row) for row in (ROW, ROW, posted)) + "\n\n")
-    commits = list(read_corpus(path))
+    with CommitIndex.build(path, tmp_path / "index") as index:
+        commits = list(index.commits())
     assert [c.hash for c in commits] == ["0123456789ab", "p1"]
     assert commits[0].fixes == ("111122223333",)
     assert commits[0].identifiers == ("g",)
@@ -226,7 +227,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "changes.jsonl"
     path.write_text(json.dumps(ROW) + "\n" + line + "\n")
     with pytest.raises(InputError, match="line 2"):
-        list(read_corpus(path))
+        CommitIndex.build(path, tmp_path / "index")
 
 
 def test_a_cut_gzip_file(tmp_path: Path) -> None:
@@ -234,4 +235,4 @@ def test_a_cut_gzip_file(tmp_path: Path) -> None:
     data = gzip.compress((json.dumps(ROW) + "\n").encode() * 50)
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match="cannot read"):
-        list(read_corpus(path))
+        CommitIndex.build(path, tmp_path / "index")

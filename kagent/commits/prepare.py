@@ -1,0 +1,186 @@
+"""Taking commits apart into what an index stores; what the processes of a build do.
+
+Records are read by what their source wrote: ``git`` (`history`), ``jsonl`` (`corpus`), ``mail``
+(`mail`) and ``index`` (`store`). Posting lists are gathered over a whole frame, as the process
+that writes the index would otherwise see every name of every commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
+
+from kagent.commits.corpus import parse_line
+from kagent.commits.history import parse_record
+from kagent.commits.mail import parse_mail
+from kagent.commits.mentions import reverted_commits
+from kagent.commits.message import looks_like_fix
+from kagent.commits.model import Commit
+from kagent.commits.names import base_symbol, named_symbols, words
+from kagent.commits.packing import (
+    day_of,
+    is_posted,
+    pack_body,
+    patch_key,
+    subject_key,
+    unpack_commit,
+)
+from kagent.commits.workers import Frame
+from kagent.errors import InputError
+
+__all__ = [
+    "FIX_TAG",
+    "FIX_WORDS",
+    "KINDS",
+    "POSTED",
+    "REPORTED",
+    "SUPERSEDED",
+    "TRUNCATED",
+    "WEIGHT_UNIT",
+    "PostingKind",
+    "clean",
+    "pack_record",
+    "posting_terms",
+    "prepare",
+    "prepare_frame",
+    "unpack_record",
+]
+
+FIX_TAG, FIX_WORDS, REPORTED = 1, 2, 4
+POSTED, SUPERSEDED, TRUNCATED = 1 << 7, 1 << 8, 1 << 9
+"""Bits of ``commits.flags``; superseded: a newer version of the same posted patch is in."""
+
+PostingKind = Literal["word", "function", "file", "identifier", "mention", "fixes", "reverts"]
+KINDS: dict[str, int] = {kind: number for number, kind in enumerate(get_args(PostingKind))}
+"""As the database has them."""
+
+WEIGHT_UNIT = 0.1
+"""What one step of a word's stored weight is worth."""
+_COLUMN_WEIGHTS = (30, 10, 7)
+"""Of a word in subject, message and names, in steps."""
+_MAX_WORDS = 4000
+
+
+def prepare_frame(header: dict[str, Any], records: Sequence[bytes]) -> Frame:
+    """Parse ``header["kind"]`` records and take them apart.
+
+    The answer's JSON has ``rows`` (as `prepare` gives them), ``postings`` (kind → term → numbers of
+    the rows) and ``weights`` (word → weights, in the order of its rows); the byte strings are the
+    rows' bodies.
+
+    Raises:
+        InputError: a record is not what its source should have; says where.
+    """
+    parsers: dict[str, Callable[[bytes], Commit | None]] = {
+        "git": parse_record,
+        "jsonl": parse_line,
+        "mail": parse_mail,
+        "index": unpack_record,
+    }
+    parse = parsers[header["kind"]]
+    commits = []
+    for number, record in enumerate(records, header["first"]):
+        try:
+            commit = parse(record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{header['source']}: line {number} is not a change: {error}",
+                hint="each line is a JSON object with hash, subject, author, date and message",
+            ) from error
+        if commit is not None:
+            commits.append(commit)
+    return prepare(commits)
+
+
+def prepare(commits: Iterable[Commit]) -> Frame:
+    """Rows, postings and bodies of some commits; see `prepare_frame`.
+
+    A row is (hash, subject, day, flags, breadth, files, fixes, subject key, patch key, words), the
+    lists as JSON.
+    """
+    rows: list[Any] = []
+    bodies: list[bytes] = []
+    postings: dict[str, defaultdict[str, list[int]]] = {kind: defaultdict(list) for kind in KINDS}
+    weights: defaultdict[str, list[int]] = defaultdict(list)
+    for number, commit in enumerate(commits):
+        counted, length = _weigh(commit)
+        for word, weight in counted.items():
+            postings["word"][word].append(number)
+            weights[word].append(min(weight, 255))
+        for kind, terms in posting_terms(commit):
+            for term in terms:
+                postings[kind][term if term.isascii() else clean(term)].append(number)
+        bodies.append(pack_body(commit))
+        rows.append(
+            (
+                clean(commit.hash),
+                clean(commit.subject),
+                day_of(commit.date),
+                _flags(commit),
+                min(len(commit.files), 1000),
+                json.dumps(commit.files, separators=(",", ":")),
+                json.dumps(commit.fixes, separators=(",", ":")),
+                subject_key(commit.subject),
+                None if commit.truncated else patch_key(commit.diff),
+                length,
+            )
+        )
+    return {"rows": rows, "postings": postings, "weights": weights}, bodies
+
+
+def clean(text: str) -> str:
+    """Without lone surrogates, which UTF-8 cannot store."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _weigh(commit: Commit) -> tuple[Counter[str], int]:
+    """The weight of each word, and how many words there are."""
+    code = " ".join((*commit.files, *commit.functions, *commit.identifiers))
+    total: Counter[str] = Counter()
+    length = 0
+    texts = (commit.subject, commit.message, code)
+    for text, worth in zip(texts, _COLUMN_WEIGHTS, strict=True):
+        found = words(text)[:_MAX_WORDS]
+        length += len(found)
+        for word, count in Counter(found).items():
+            total[word] += worth * count
+    return total, min(length, 65535)
+
+
+def posting_terms(commit: Commit) -> Iterator[tuple[PostingKind, Iterable[str]]]:
+    """What a commit is found under, but for its words."""
+    yield "function", dict.fromkeys(base_symbol(name) for name in commit.functions)
+    yield "file", dict.fromkeys(commit.files)
+    yield "identifier", dict.fromkeys(commit.identifiers)
+    yield "mention", named_symbols(f"{commit.subject}\n{commit.message}")[:400]
+    yield "fixes", dict.fromkeys(hash[:12] for hash in commit.fixes)
+    yield "reverts", dict.fromkeys(hash[:12] for hash in reverted_commits(commit.message))
+
+
+def _flags(commit: Commit) -> int:
+    flags = FIX_TAG if commit.fixes else 0
+    if looks_like_fix(commit.subject):
+        flags |= FIX_WORDS
+    if is_posted(commit.hash):
+        flags |= POSTED
+    if commit.truncated:
+        flags |= TRUNCATED
+    for key, _ in commit.trailers:
+        if key.lower() in ("reported-by", "reported-and-tested-by", "closes"):
+            flags |= REPORTED
+    return flags
+
+
+def pack_record(row: Sequence[Any]) -> bytes:
+    """A stored commit as a record: (hash, subject, files, fixes, body) of the database."""
+    *texts, body = row
+    head = json.dumps(texts).encode()
+    return len(head).to_bytes(4, "little") + head + bytes(body)
+
+
+def unpack_record(record: bytes) -> Commit:
+    """The commit that `pack_record` packed."""
+    size = int.from_bytes(record[:4], "little")
+    return unpack_commit((*json.loads(record[4 : 4 + size]), record[4 + size :]))
