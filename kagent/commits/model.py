@@ -42,9 +42,17 @@ class CrashQuery:
     """Free words: a question, or the lines that explain the crash."""
     functions: tuple[str, ...] = ()
     """Of the stack, innermost first, inlined functions included."""
+    related: tuple[tuple[str, ...], ...] = ()
+    """Of other stacks, each innermost first: who freed the object, who held the lock, ..."""
+    places: tuple[str, ...] = ()
+    """Frames of the stack as the log prints them, ``symbol+0x1c/0x70``."""
     files: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    """Modules that the frames lie in, innermost first."""
     identifiers: tuple[str, ...] = ()
     """Struct, member and lock names that the evidence names."""
+    blamed: tuple[str, ...] = ()
+    """Hashes of the commits that last changed the faulting line, as ``git blame`` names them."""
     release: str | None = None
 
 
@@ -61,6 +69,8 @@ class Hit:
     confidence: float
     """0 to 1: how likely this is the fix at all."""
     why: tuple[str, ...]
+    confident: bool = False
+    """The confidence is one at which nine hits in ten were right."""
     message: str = ""
     diff: str = ""
     files: tuple[str, ...] = ()

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 from kagent.commits.model import CrashQuery
 from kagent.commits.names import base_symbol, named_symbols, words
+from kagent.commits.pasted import earliest_day, from_syzbot, read_trace
 from kagent.commits.plumbing import is_pathway, is_plumbing, is_plumbing_file
+from kagent.commits.quoted import references
 from kagent.commits.releases import release_date
+from kagent.commits.traits import symptoms
 
-__all__ = ["PastedTrace", "Terms", "prepare", "read_trace"]
+__all__ = ["Terms", "prepare"]
 
 MAX_FUNCTIONS = 40
 MAX_FILES = 24
@@ -31,30 +34,7 @@ _PATHWAY = 0.3
 _EPOCH = 719_163
 """`datetime.date.toordinal` of 1970-01-01."""
 
-# ``symbol+0x1c/0x70``, and ``symbol file.c:12 [inline]`` as symbolised logs have it. A ``?`` marks
-# what was found on the stack but not by unwinding.
-_FRAME = re.compile(
-    r"(\?[ \t]{1,4})?\b(?!(?:at|in|by)\b)([A-Za-z_][\w.]{1,127})"
-    r"(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}|[ \t]{1,4}\n?[ \t]{0,8}(?=[\w./-]{1,200}\.[chS]:\d))"
-)
-_SOURCE = re.compile(r"(?<![\w./-])((?:[\w.-]{1,64}/){1,12}[\w.-]{1,64}\.(?:[chS]|rs)):\d")
-_RELEASE = re.compile(r"(?:[Tt]ainted:?|Comm:)[^\n]{0,80}?\s(\d{1,2}\.\d{1,3}\.\d{1,4}\S{0,60})")
-_HEADLINE = re.compile(
-    r"BUG:|WARNING:|INFO:|KASAN|KMSAN|UBSAN|KCSAN|kernel BUG|general protection|Unable to handle|"
-    r"unable to handle|Oops|divide error|stack segment|Internal error|memory leak"
-)
-_MAX_HEADLINES = 3
 _NAME = re.compile(r"[A-Za-z_]\w{2,79}")
-
-
-@dataclass(frozen=True, slots=True)
-class PastedTrace:
-    """What a log pasted as text shows at first sight."""
-
-    functions: tuple[str, ...]
-    files: tuple[str, ...]
-    release: str | None
-    headlines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +45,41 @@ class Terms:
     """Functions of the stack, innermost first, plumbing left out."""
     functions: dict[str, float]
     """The frames, and functions that the free text names."""
+    related: dict[str, float]
+    """Functions of other stacks: of who freed the object, who held the lock, ..."""
     files: dict[str, float]
     identifiers: dict[str, float]
     words: tuple[str, ...]
     text: str
     """For the embedding."""
+    title: str = ""
+    places: frozenset[str] = frozenset()
+    modules: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    blamed: tuple[str, ...] = ()
+    symptoms: int = 0
+    """Bits of `kagent.commits.traits.symptoms`."""
+    syzbot: bool = False
     release: str | None = None
     day: int | None = None
     """Of the crashed release, days since 1970-01-01."""
     development: bool = False
     """The release is of the development line, not of a stable branch."""
+    not_before: int | None = None
+    """The crash is no older than this day."""
 
     @property
     def empty(self) -> bool:
         """Nothing to search for."""
-        return not (self.text or self.functions or self.files or self.identifiers)
-
-
-def read_trace(text: str) -> PastedTrace | None:
-    """Find a call trace in `text`; None when there is none."""
-    symbols = [match[2] for match in _FRAME.finditer(text) if not match[1]]
-    functions = dict.fromkeys(symbols)
-    if len(functions) < 2:
-        return None
-    release = _RELEASE.search(text)
-    headlines = (line.strip() for line in text.split("\n") if _HEADLINE.search(line))
-    return PastedTrace(
-        functions=tuple(functions),
-        files=tuple(dict.fromkeys(_SOURCE.findall(text))),
-        release=release[1] if release else None,
-        headlines=tuple(dict.fromkeys(headlines))[:_MAX_HEADLINES],
-    )
+        return not (
+            self.text
+            or self.functions
+            or self.related
+            or self.files
+            or self.identifiers
+            or self.references
+            or self.blamed
+        )
 
 
 def prepare(query: CrashQuery) -> Terms:
@@ -103,29 +87,42 @@ def prepare(query: CrashQuery) -> Terms:
     text = query.text[:MAX_TEXT]
     trace = read_trace(text)
     prose = "\n".join(trace.headlines) if trace else text[:_PROSE]
-    frames = _telling((*query.functions, *(trace.functions if trace else ())))
+    pasted = trace.functions if trace else ()
+    frames = _telling(query.functions or pasted)
+    others = [_telling(stack) for stack in (*query.related, pasted if query.functions else ())]
     files = _telling_files((*query.files, *(trace.files if trace else ())))
     release = query.release or (trace.release if trace else None)
     title = query.title[:_PROSE]
     named = _telling(named_symbols(f"{title}\n{prose}"))
     identifiers = _names(query.identifiers)
     functions = _by_depth(frames)
+    related = _related(others, functions)
     for name in named:
         functions.setdefault(name, 0.5 if frames else 1.0)
+        related.pop(name, None)
     released = release_date(release) if release else None
     said = "\n".join(part for part in (title, prose) if part.strip())
     return Terms(
         frames=frames,
         functions=functions,
+        related=related,
         files={path: _DEPTH**depth for depth, path in enumerate(files)},
         identifiers=dict.fromkeys(identifiers, 1.0),
         words=tuple(dict.fromkeys(words(" ".join((said, *frames[:8], *identifiers[:16])))))[
             :MAX_WORDS
         ],
         text="\n".join(part for part in (said, " ".join(frames[:8])) if part),
+        title=title or (trace.headlines[0] if trace and trace.headlines else ""),
+        places=frozenset(query.places),
+        modules=tuple(dict.fromkeys(name.replace("-", "_") for name in query.modules)),
+        references=references(text),
+        blamed=query.blamed,
+        symptoms=symptoms(said),
+        syzbot=from_syzbot(text),
         release=release,
         day=(released[0].toordinal() - _EPOCH) if released else None,
         development=released[1] if released else False,
+        not_before=earliest_day(text),
     )
 
 
@@ -149,6 +146,17 @@ def _by_depth(frames: Iterable[str]) -> dict[str, float]:
         else:
             weights[name] = weight
             weight *= _DEPTH
+    return weights
+
+
+def _related(stacks: Iterable[Iterable[str]], own: dict[str, float]) -> dict[str, float]:
+    """What other stacks add to the crash's own, each weighed by its own depth."""
+    weights: dict[str, float] = {}
+    for stack in stacks:
+        fresh = [name for name in stack if name not in own and name not in weights]
+        for name, weight in _by_depth(fresh).items():
+            if len(weights) < 2 * MAX_FUNCTIONS:
+                weights[name] = weight
     return weights
 
 

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from kagent.commits.manifest import file_sum, read_manifest
 from kagent.commits.model import Commit
+from kagent.commits.quoted import Quote, unpack_quotes
 from kagent.errors import IndexCorruptError
 
 __all__ = ["DATABASE", "EMBEDDING", "VECTORS", "PostingKind", "Row", "Store"]
@@ -33,7 +34,9 @@ DATABASE = "commits.sqlite"
 VECTORS = "vectors.faiss"
 EMBEDDING = "embedding.npz"
 
-PostingKind = Literal["function", "file", "identifier", "mention", "fixes"]
+PostingKind = Literal[
+    "function", "file", "identifier", "mention", "fixes", "quoted", "reference"
+]
 Ids = npt.NDArray[np.uint32]
 
 _COLUMNS = (
@@ -52,8 +55,11 @@ class Row:
     day: int
     """Days since 1970-01-01 of the author date; -1 when it cannot be read."""
     flags: int
+    """Bits of `kagent.commits.traits`."""
     breadth: int
     """Files touched."""
+    files: tuple[str, ...] = ()
+    fixes: tuple[str, ...] = ()
 
 
 class Store:
@@ -199,8 +205,30 @@ class Store:
 
     def rows(self, ids: Sequence[int]) -> list[Row]:
         """Ranking facts of some commits, by id."""
-        columns = "SELECT id, hash, subject, day, flags, breadth FROM commits WHERE id IN"
-        return sorted((Row(*row) for row in self._select(columns, ids)), key=lambda row: row.id)
+        columns = (
+            "SELECT id, hash, subject, day, flags, breadth, files, fixes FROM commits WHERE id IN"
+        )
+        found = [
+            Row(*facts, tuple(json.loads(files)), tuple(json.loads(fixes)))
+            for *facts, files, fixes in self._select(columns, ids)
+        ]
+        return sorted(found, key=lambda row: row.id)
+
+    def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:
+        """The crash reports that the messages of some commits quote, by id."""
+        found = self._select("SELECT commit_id, reports FROM quotes WHERE commit_id IN", ids)
+        return {id: unpack_quotes(reports) for id, reports in found}
+
+    def named(self, hashes: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """(id, day) of the commits that (abbreviated) hashes name, as far as they are here."""
+        query = "SELECT id, day FROM commits WHERE hash >= ? AND hash < ? LIMIT 2"
+        found: dict[str, tuple[int, int]] = {}
+        with self._cursor() as cursor:
+            for hash in dict.fromkeys(hashes):
+                rows = cursor.execute(query, (hash, f"{hash}g")).fetchall()
+                if len(rows) == 1:
+                    found[hash] = rows[0]
+        return found
 
     def _select(self, columns: str, ids: Sequence[int]) -> list[Any]:
         found: list[Any] = []

@@ -16,9 +16,9 @@ import numpy as np
 from kagent.commits.chunks import chunk_commit
 from kagent.commits.embeddings import LEARN_FROM, Embedder
 from kagent.commits.manifest import Manifest, Source, file_sum
-from kagent.commits.message import looks_like_fix
 from kagent.commits.model import Commit
 from kagent.commits.names import base_symbol, named_symbols, words
+from kagent.commits.quoted import Quote, pack_quotes, quotes_in, references
 from kagent.commits.store import (
     DATABASE,
     EMBEDDING,
@@ -27,11 +27,9 @@ from kagent.commits.store import (
     pack_commit,
     unpack_commit,
 )
+from kagent.commits.traits import traits
 
-__all__ = ["FIX_TAG", "FIX_WORDS", "REPORTED", "IndexWriter"]
-
-FIX_TAG, FIX_WORDS, REPORTED = 1, 2, 4
-"""Bits of ``commits.flags``."""
+__all__ = ["IndexWriter"]
 
 _BATCH = 512
 _MAX_WORDS = 4000
@@ -43,6 +41,7 @@ CREATE TABLE commits (
     fixes TEXT NOT NULL, trailers TEXT NOT NULL, identifiers TEXT NOT NULL,
     truncated INTEGER NOT NULL);
 CREATE UNIQUE INDEX commits_hash ON commits (hash);
+CREATE TABLE quotes (commit_id INTEGER PRIMARY KEY, reports TEXT NOT NULL);
 CREATE TABLE chunks (id INTEGER PRIMARY KEY, commit_id INTEGER NOT NULL);
 CREATE TABLE postings (kind TEXT, term TEXT, ids BLOB NOT NULL, PRIMARY KEY (kind, term))
     WITHOUT ROWID;
@@ -76,7 +75,7 @@ class IndexWriter:
         """Store one commit's text, words and postings."""
         self.count += 1
         values = pack_commit(commit)
-        facts = (_day(commit.date), _flags(commit), min(len(commit.files), 1000))
+        facts = (_day(commit.date), traits(commit), min(len(commit.files), 1000))
         self._database.execute(
             "INSERT INTO commits (id, day, flags, breadth, hash, subject, author, date, message, "
             "diff, files, functions, fixes, trailers, identifiers, truncated) "
@@ -89,7 +88,13 @@ class IndexWriter:
             "INSERT INTO words (rowid, subject, message, code) VALUES (?, ?, ?, ?)",
             (self.count, *columns),
         )
-        for kind, terms in _posting_terms(commit):
+        quotes = quotes_in(commit.message)
+        if quotes:
+            self._database.execute(
+                "INSERT INTO quotes (commit_id, reports) VALUES (?, ?)",
+                (self.count, pack_quotes(quotes)),
+            )
+        for kind, terms in _posting_terms(commit, quotes):
             for term in terms:
                 self._postings[kind, term].append(self.count)
 
@@ -205,22 +210,16 @@ def _new_faiss(dimension: int) -> Any:
     )
 
 
-def _posting_terms(commit: Commit) -> Iterator[tuple[PostingKind, Iterable[str]]]:
+def _posting_terms(
+    commit: Commit, quotes: Iterable[Quote]
+) -> Iterator[tuple[PostingKind, Iterable[str]]]:
     yield "function", dict.fromkeys(base_symbol(name) for name in commit.functions)
     yield "file", dict.fromkeys(commit.files)
     yield "identifier", dict.fromkeys(commit.identifiers)
     yield "mention", named_symbols(f"{commit.subject}\n{commit.message}")[:400]
     yield "fixes", [hash[:12] for hash in commit.fixes]
-
-
-def _flags(commit: Commit) -> int:
-    flags = FIX_TAG if commit.fixes else 0
-    if looks_like_fix(commit.subject):
-        flags |= FIX_WORDS
-    for key, _ in commit.trailers:
-        if key.lower() in ("reported-by", "reported-and-tested-by", "closes"):
-            flags |= REPORTED
-    return flags
+    yield "quoted", dict.fromkeys(name for quote in quotes for name in quote.symbols)
+    yield "reference", references(commit.message)
 
 
 def _day(date: str) -> int:
