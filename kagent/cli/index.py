@@ -199,8 +199,7 @@ def log_query(log: KernelLog, text: str) -> CrashQuery:
 
     if log.primary is None:
         return CrashQuery(text=text)
-    query = crash_query(log.reports[log.primary])
-    return replace(query, text=f"{query.text}\n{text}")
+    return replace(crash_query(log.reports[log.primary]), log=text)
 
 
 def _query_of_log(path: Path) -> CrashQuery:

@@ -18,6 +18,7 @@ from kagent.commits.plumbing import is_plumbing_file
 from kagent.commits.quoted import Quote
 from kagent.commits.query import Terms
 from kagent.commits.store import Ids, PostingKind, Row, Store
+from kagent.commits.traits import FIX_TAG, REPORTED
 
 __all__ = ["Evidence", "Matches", "Numbers", "gather"]
 
@@ -31,7 +32,7 @@ _TOO_COMMON = 0.08
 """Words in more than this share of the commits are not searched for."""
 _COMMON_NAME = 2000
 """Names under which more commits stand (and more than a hundredth) bring no candidates."""
-_MAX_MATCHES = 60_000
+_MAX_MATCHES = 20_000
 """Word occurrences BM25 may have to weigh; the most frequent words go first."""
 _HOME_FRAMES = 8
 _HOME_COMMITS = 12
@@ -93,6 +94,8 @@ class Evidence:
     """(id, day) of the commits that the candidates' ``Fixes:`` name, by hash as written."""
     homes: dict[str, float]
     """Files that the functions of the crash lie in, as told by the log or by earlier commits."""
+    rarity: dict[str, float]
+    """Of the query's words, 0..1."""
 
 
 def gather(store: Store, terms: Terms, vector: npt.NDArray[np.float32] | None) -> Evidence | None:
@@ -109,13 +112,15 @@ def gather(store: Store, terms: Terms, vector: npt.NDArray[np.float32] | None) -
         "files": _Lookup(store, "file", homes),
         "quoted": _Lookup(store, "quoted", terms.functions | terms.related),
     }
-    words = _match_words(store, terms.words)
+    words, rarity = _match_words(store, terms.words)
     near = store.nearest(vector, PER_SOURCE) if vector is not None else []
     floor = min((score for _, score in near), default=0.0)
     meaning = {id: score - floor for id, score in near}
     known = _under(store, "reference", terms.references)
     blamed = _under(store, "fixes", [hash[:12] for hash in terms.blamed])
-    brought = [lookup.strongest() for lookup in lookups.values()]
+    prior = _prior(store, terms)
+    brought = [lookup.strongest(prior) for lookup in lookups.values()]
+    brought.append(_neighbours(store, homes, prior))
     ids = np.unique(np.concatenate([*brought, known, blamed, _ids(words), _ids(meaning)]))
     if not len(ids):
         return None
@@ -130,6 +135,7 @@ def gather(store: Store, terms: Terms, vector: npt.NDArray[np.float32] | None) -
         quotes=store.quotes(ids.tolist()),
         culprits=store.named(hash for row in rows for hash in row.fixes),
         homes=homes,
+        rarity=rarity,
     )
 
 
@@ -146,7 +152,7 @@ class _Lookup:
             if len(ids):
                 self._found.append((term, ids, weight * (1 - math.log(len(ids)) / scale)))
 
-    def strongest(self) -> npt.NDArray[np.int64]:
+    def strongest(self, prior: Numbers) -> npt.NDArray[np.int64]:
         """Ids of the commits that match most; common names bring none."""
         rare = [(ids, strength) for _, ids, strength in self._found if len(ids) <= self._most]
         if not rare:
@@ -154,8 +160,8 @@ class _Lookup:
         everything = np.concatenate([ids for ids, _ in rare])
         weights = np.repeat([strength for _, strength in rare], [len(ids) for ids, _ in rare])
         ids, inverse = np.unique(everything, return_inverse=True)
-        order = np.argsort(-np.bincount(inverse, weights), kind="stable")[: 2 * PER_SOURCE]
-        return ids[order].astype(np.int64)
+        totals = np.bincount(inverse, weights) * prior[ids]
+        return ids[np.argsort(-totals, kind="stable")[: 2 * PER_SOURCE]].astype(np.int64)
 
     def over(self, candidates: npt.NDArray[np.int64]) -> Matches:
         """How each of the candidates (sorted ids) matches."""
@@ -164,6 +170,27 @@ class _Lookup:
             near = np.minimum(np.searchsorted(ids, candidates), len(ids) - 1)
             strength[ids[near] == candidates, column] = value
         return Matches(tuple(term for term, _, _ in self._found), strength)
+
+
+def _prior(store: Store, terms: Terms) -> Numbers:
+    """By commit id: how much its date and kind let expect of it, about 0..1, before any match."""
+    calendar = store.calendar()
+    day = terms.not_before if terms.day is None else terms.day
+    expected = 0.5 + 0.5 * ((calendar[:, 1] & (FIX_TAG | REPORTED)) != 0)
+    if day is not None:
+        late = np.clip(calendar[:, 0] - day - 70, 0, None) / 365.0
+        early = (calendar[:, 0] < day - 14) * (0.5 if terms.development else 0.2)
+        expected *= (1.0 - early) / (1.0 + late)
+    result: Numbers = expected
+    return result
+
+
+def _neighbours(store: Store, homes: Mapping[str, float], prior: Numbers) -> npt.NDArray[np.int64]:
+    """The most expectable commits to the crash's own directories, whatever they touch there."""
+    directories = list(dict.fromkeys(path.rpartition("/")[0] for path in homes))[:2]
+    ids = np.unique(np.concatenate([_ids(()), *(store.postings("directory", d) for d in directories)]))
+    ids = ids.astype(np.int64)
+    return ids[np.argsort(-prior[ids], kind="stable")[:PER_SOURCE]]
 
 
 def _homes(store: Store, terms: Terms) -> dict[str, float]:
@@ -187,18 +214,22 @@ def _homes(store: Store, terms: Terms) -> dict[str, float]:
     return homes
 
 
-def _match_words(store: Store, candidates: Iterable[str]) -> dict[int, float]:
-    """Commit -> share of the rarest words' weight that its text covers; about 0..1."""
+def _match_words(
+    store: Store, candidates: Iterable[str]
+) -> tuple[dict[int, float], dict[str, float]]:
+    """Commit -> share of the rarest words' weight that its text covers; word -> rarity, 0..1."""
     count = store.manifest.commits
     limit = max(5.0, _TOO_COMMON * count)
     counted = sorted((store.frequency(word), word) for word in candidates)
+    scale = math.log(count + 1) or 1.0
+    rarity = {word: 1 - math.log(max(n, 1)) / scale for n, word in counted}
     chosen = [(n, word) for n, word in counted if n <= limit][:MAX_WORDS]
     while len(chosen) > 4 and sum(n for n, _ in chosen) > _MAX_MATCHES:
         chosen.pop()
     # BM25 gives a term at most (k1 + 1) = 2.2 times its rarity; words nobody wrote weigh as well.
     most = sum(math.log(1 + (count - n + 0.5) / (n + 0.5)) for n, _ in chosen) * 2.2
     found = store.match([word for n, word in chosen if n], PER_SOURCE)
-    return {id: score / most for id, score in found}
+    return {id: score / most for id, score in found}, rarity
 
 
 def _under(

@@ -40,6 +40,8 @@ class CrashQuery:
     title: str = ""
     text: str = ""
     """Free words: a question, or the lines that explain the crash."""
+    log: str = ""
+    """The log's text, read for what the other fields leave open: further traces, dates, ids."""
     functions: tuple[str, ...] = ()
     """Of the stack, innermost first, inlined functions included."""
     related: tuple[tuple[str, ...], ...] = ()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 
 __all__ = ["PastedTrace", "earliest_day", "from_syzbot", "read_trace"]
 
@@ -31,19 +32,16 @@ _SYZBOT = re.compile(r"-syzkaller\b|\bsyzkaller #\d|\bsyz-executor|\bsyz\.\d{1,4
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # The date of the firmware (drivers/firmware/dmi_scan.c), of the build (init/version.c), of a
-# distribution's package beside it, and of the system log's own stamps.
-_FIRMWARE = re.compile(
-    r"Hardware name:[^\n]{0,200}\n?[^\n]{0,120}?\b(?P<month>\d\d)/(?P<day>\d\d)/(?P<year>20\d\d)\b"
-)
+# distribution's package beside it, and of the system log's own stamps. Mail wraps the first.
+_FIRMWARE = re.compile(r"\b(?P<month>\d\d)/(?P<day>\d\d)/(?P<year>20\d\d)\b")
 _BUILT = re.compile(
-    r"#\d{1,6}[^\n]{0,80}? (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<month>[A-Z][a-z]{2}) {1,2}"
-    r"(?P<day>\d{1,2}) [\d:]{8} (?:[A-Z+\d]{3,5} )?(?P<year>20\d\d)\b"
+    r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<month>[A-Z][a-z]{2}) {1,2}(?P<day>\d{1,2}) [\d:]{8} "
+    r"(?:[A-Z+\d]{3,5} )?(?P<year>20\d\d)\b"
 )
-_PACKAGED = re.compile(r"#\d{1,6}[^\n]{0,80}? \((?P<year>20\d\d)-(?P<month>\d\d)-(?P<day>\d\d)\)")
-_STAMP = re.compile(
-    r"^[^\S\n]{0,8}(?P<year>20\d\d)-(?P<month>\d\d)-(?P<day>\d\d)[T ]\d\d:\d\d:\d\d", re.M
-)
-_MAX_DATES = 64
+_PACKAGED = re.compile(r" \((?P<year>20\d\d)-(?P<month>\d\d)-(?P<day>\d\d)\)")
+_STAMP = re.compile(r"\s{0,8}(?P<year>20\d\d)-(?P<month>\d\d)-(?P<day>\d\d)[T ]\d\d:\d\d:\d\d")
+_MAX_LINE = 400
+_MAX_DATES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +81,25 @@ def earliest_day(text: str) -> int | None:
 
 
 def _days(text: str) -> Iterator[int]:
-    for pattern in (_FIRMWARE, _BUILT, _PACKAGED, _STAMP):
-        for count, match in enumerate(pattern.finditer(text)):
-            if count >= _MAX_DATES:
-                break
-            month = match["month"]
-            number = _MONTHS.index(month) + 1 if month in _MONTHS else None
-            try:
-                day = date(int(match["year"]), number or int(month), int(match["day"]))
-            except ValueError:
-                continue
-            yield day.toordinal() - _EPOCH
+    for match in islice(_dates(text), _MAX_DATES):
+        month = match["month"]
+        number = _MONTHS.index(month) + 1 if month in _MONTHS else None
+        try:
+            day = date(int(match["year"]), number or int(month), int(match["day"]))
+        except ValueError:
+            continue
+        yield day.toordinal() - _EPOCH
+
+
+def _dates(text: str) -> Iterator[re.Match[str]]:
+    wrapped = False
+    for whole in text.split("\n"):
+        line = whole[:_MAX_LINE]
+        here = "Hardware name:" in line
+        found = [_STAMP.match(line)]
+        if here or wrapped:
+            found.append(_FIRMWARE.search(line))
+        if "#" in line:
+            found += [_BUILT.search(line), _PACKAGED.search(line)]
+        wrapped = here
+        yield from filter(None, found)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kagent.commits.model import CrashQuery
 from kagent.commits.names import base_symbol, named_symbols, words
-from kagent.commits.pasted import earliest_day, from_syzbot, read_trace
+from kagent.commits.pasted import PastedTrace, earliest_day, from_syzbot, read_trace
 from kagent.commits.plumbing import is_pathway, is_plumbing, is_plumbing_file
 from kagent.commits.quoted import references
 from kagent.commits.releases import release_date
@@ -31,10 +31,18 @@ _DEPTH = 0.85
 """Weight of a frame relative to the one above it."""
 _PATHWAY = 0.3
 """Weight of a frame that everything of its kind passes, relative to one that tells more."""
+_CYCLE = 84
+"""Days from a release to the next one, at most."""
 _EPOCH = 719_163
 """`datetime.date.toordinal` of 1970-01-01."""
 
 _NAME = re.compile(r"[A-Za-z_]\w{2,79}")
+# Addresses, offsets, where and as what a header line says it happened: no commit has such words.
+_NUMBERS = re.compile(
+    r"\+?0x[0-9a-f]{1,16}(?:/0x[0-9a-f]{1,16})?|\bCPU: \d{1,5}|\bU?PID: \d{1,9}|\[#\d{1,4}\]"
+    r"|\b(?:PREEMPT(?:_\w{1,10})?|SMP|NOPTI|PTI|DEBUG_PAGEALLOC)\b|\bRIP: [0-9a-f]{4}:|\[inline\]"
+    r"|\bprobably for\b|\b[0-9a-f]{8,16}\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +92,21 @@ class Terms:
 
 def prepare(query: CrashQuery) -> Terms:
     """Canonical names, plumbing frames dropped, weights by depth."""
-    text = query.text[:MAX_TEXT]
-    trace = read_trace(text)
-    prose = "\n".join(trace.headlines) if trace else text[:_PROSE]
+    log = f"{query.text[:MAX_TEXT]}\n{query.log[:MAX_TEXT]}"
+    trace = read_trace(log)
     pasted = trace.functions if trace else ()
     frames = _telling(query.functions or pasted)
     others = [_telling(stack) for stack in (*query.related, pasted if query.functions else ())]
     files = _telling_files((*query.files, *(trace.files if trace else ())))
     release = query.release or (trace.release if trace else None)
-    title = query.title[:_PROSE]
-    named = _telling(named_symbols(f"{title}\n{prose}"))
+    title, said = _said(query, trace)
     identifiers = _names(query.identifiers)
     functions = _by_depth(frames)
     related = _related(others, functions)
-    for name in named:
+    for name in _telling(named_symbols(said)):
         functions.setdefault(name, 0.5 if frames else 1.0)
         related.pop(name, None)
-    released = release_date(release) if release else None
-    said = "\n".join(part for part in (title, prose) if part.strip())
+    day, development, not_before = _dates(release, log)
     return Terms(
         frames=frames,
         functions=functions,
@@ -112,18 +117,49 @@ def prepare(query: CrashQuery) -> Terms:
             :MAX_WORDS
         ],
         text="\n".join(part for part in (said, " ".join(frames[:8])) if part),
-        title=title or (trace.headlines[0] if trace and trace.headlines else ""),
+        title=title,
         places=frozenset(query.places),
         modules=tuple(dict.fromkeys(name.replace("-", "_") for name in query.modules)),
-        references=references(text),
+        references=references(log),
         blamed=query.blamed,
         symptoms=symptoms(said),
-        syzbot=from_syzbot(text),
+        syzbot=from_syzbot(log),
         release=release,
-        day=(released[0].toordinal() - _EPOCH) if released else None,
-        development=released[1] if released else False,
-        not_before=earliest_day(text),
+        day=day,
+        development=development,
+        not_before=not_before,
     )
+
+
+def _dates(release: str | None, log: str) -> tuple[int | None, bool, int | None]:
+    """Day of the release, whether it is of the development line, and the log's earliest day.
+
+    A development kernel is run when it is new: where the log is younger, but not by much, its own
+    day tells more than that of the release.
+    """
+    released = release_date(release) if release else None
+    earliest = earliest_day(log)
+    if released is None:
+        return None, False, earliest
+    day, development = released[0].toordinal() - _EPOCH, released[1]
+    if development and earliest is not None and 0 < earliest - day <= _CYCLE:
+        day = earliest
+    return day, development, earliest
+
+
+def _said(query: CrashQuery, trace: PastedTrace | None) -> tuple[str, str]:
+    """The title, and all that says what went wrong, the title first.
+
+    Of a pasted trace only its headlines count as words: the rest is names and numbers.
+    """
+    title = query.title[:_PROSE]
+    if query.log or read_trace(query.text[:MAX_TEXT]) is None:
+        prose = query.text[:_PROSE]
+    else:
+        prose = ""
+    headlines = "\n".join(trace.headlines) if trace and not (title and query.log) else ""
+    said = "\n".join(part for part in (title, prose, headlines) if part.strip())
+    return title or headlines.partition("\n")[0], _NUMBERS.sub(" ", said)
 
 
 def _names(identifiers: Iterable[str]) -> tuple[str, ...]:

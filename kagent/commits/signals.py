@@ -45,7 +45,8 @@ DESCRIPTIONS: dict[str, str] = {
     "directory": "changes a directory of the stack",
     "module": "changes the module that the stack lies in",
     "words": "its text has the rare words of the crash (BM25)",
-    "subject_words": "its subject has the words of the crash's title",
+    "subject_words": "its subject has the rare words of the crash",
+    "subject_focus": "its subject has few other words",
     "meaning": "is near in the dense vector space",
     "quoted": "quotes a stack like this one",
     "quoted_more": "quotes functions of this stack",
@@ -68,7 +69,9 @@ DESCRIPTIONS: dict[str, str] = {
     "broad": "touches many files (log)",
     "older": "older than the crashed mainline release",
     "later": "later than its development cycle (log)",
+    "at_once": "made within three weeks of it",
     "soon": "made within ten weeks of it",
+    "in_time": "made within half a year of it",
     "stable_older": "older than the crashed release of a stable branch",
     "stable_later": "later than it (log)",
     "undated_older": "older than the log can be, whose release says nothing",
@@ -163,7 +166,8 @@ def _prefix(subject: str) -> str:
 def _text(terms: Terms, evidence: Evidence, flags: Numbers) -> dict[str, Numbers]:
     rows = evidence.rows
     best = evidence.named.best()
-    title = frozenset(words(terms.title))
+    rarity = evidence.rarity
+    whole = sum(sorted(rarity.values(), reverse=True)[:12]) or 1.0
     subjects = [_subject(row.subject) for row in rows]
     theirs = np.array([bits for _, _, bits in subjects], dtype=np.int64)
     same = (theirs & terms.symptoms) > 0
@@ -174,10 +178,11 @@ def _text(terms: Terms, evidence: Evidence, flags: Numbers) -> dict[str, Numbers
             [max((terms.functions.get(n, 0.0) for n in names), default=0.0) for _, names, _ in subjects]
         ),
         "subject_words": np.array(
-            [len(title & has) / len(has | title) if has else 0.0 for has, _, _ in subjects]
-        )
-        if title
-        else np.zeros(len(rows)),
+            [sum(rarity.get(word, 0.0) for word in has) / whole for has, _, _ in subjects]
+        ),
+        "subject_focus": np.array(
+            [sum(word in rarity for word in has) / max(len(has), 4) for has, _, _ in subjects]
+        ),
         "words": evidence.words,
         "meaning": evidence.meaning,
         "symptom": ((flags & terms.symptoms) > 0).astype(np.float64),
@@ -240,7 +245,17 @@ def _timing(terms: Terms, rows: Sequence[Row]) -> dict[str, Numbers]:
     """
     zero = np.zeros(len(rows))
     out = dict.fromkeys(
-        ("older", "later", "soon", "stable_older", "stable_later", "undated_older"), zero
+        (
+            "older",
+            "later",
+            "at_once",
+            "soon",
+            "in_time",
+            "stable_older",
+            "stable_later",
+            "undated_older",
+        ),
+        zero,
     )
     day = terms.not_before if terms.day is None else terms.day
     if day is None:
@@ -252,7 +267,9 @@ def _timing(terms: Terms, rows: Sequence[Row]) -> dict[str, Numbers]:
     if terms.day is None:
         out["undated_older"] = older
     elif terms.development:
-        out |= {"older": older, "later": later, "soon": ((delta > -14) & (delta < 70)) * 1.0}
+        out |= {"older": older, "later": later}
+        for name, last in (("at_once", 21), ("soon", 70), ("in_time", 182)):
+            out[name] = ((delta > -14) & (delta < last)).astype(np.float64)
     else:
         out |= {"stable_older": older, "stable_later": later}
     return out

@@ -35,7 +35,14 @@ VECTORS = "vectors.faiss"
 EMBEDDING = "embedding.npz"
 
 PostingKind = Literal[
-    "function", "file", "identifier", "mention", "fixes", "quoted", "reference"
+    "function",
+    "file",
+    "directory",
+    "identifier",
+    "mention",
+    "fixes",
+    "quoted",
+    "reference",
 ]
 Ids = npt.NDArray[np.uint32]
 
@@ -75,6 +82,7 @@ class Store:
         self.directory = directory
         self._lock = threading.Lock()
         self._faiss: Any = None
+        self._calendar: npt.NDArray[np.int32] | None = None
         for _ in range(5):
             self.manifest = read_manifest(directory)
             with contextlib.ExitStack() as stack:
@@ -209,10 +217,18 @@ class Store:
             "SELECT id, hash, subject, day, flags, breadth, files, fixes FROM commits WHERE id IN"
         )
         found = [
-            Row(*facts, tuple(json.loads(files)), tuple(json.loads(fixes)))
+            Row(*facts, tuple(json.loads(files)), tuple(json.loads(fixes)) if fixes != "[]" else ())
             for *facts, files, fixes in self._select(columns, ids)
         ]
         return sorted(found, key=lambda row: row.id)
+
+    def calendar(self) -> npt.NDArray[np.int32]:
+        """(day, flags) of every commit, a row an id (0 is none); read once."""
+        if self._calendar is None:
+            with self._cursor() as cursor:
+                found = cursor.execute("SELECT day, flags FROM commits ORDER BY id").fetchall()
+            self._calendar = np.array([(-1, 0), *found], dtype=np.int32)
+        return self._calendar
 
     def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:
         """The crash reports that the messages of some commits quote, by id."""

@@ -37,8 +37,8 @@ _SCHEMA = """
 CREATE TABLE commits (
     id INTEGER PRIMARY KEY, hash TEXT NOT NULL, subject TEXT NOT NULL, author TEXT NOT NULL,
     date TEXT NOT NULL, day INTEGER NOT NULL, flags INTEGER NOT NULL, breadth INTEGER NOT NULL,
-    message TEXT NOT NULL, diff BLOB NOT NULL, files TEXT NOT NULL, functions TEXT NOT NULL,
-    fixes TEXT NOT NULL, trailers TEXT NOT NULL, identifiers TEXT NOT NULL,
+    fixes TEXT NOT NULL, files TEXT NOT NULL, functions TEXT NOT NULL, message TEXT NOT NULL,
+    diff BLOB NOT NULL, trailers TEXT NOT NULL, identifiers TEXT NOT NULL,
     truncated INTEGER NOT NULL);
 CREATE UNIQUE INDEX commits_hash ON commits (hash);
 CREATE TABLE quotes (commit_id INTEGER PRIMARY KEY, reports TEXT NOT NULL);
@@ -215,6 +215,7 @@ def _posting_terms(
 ) -> Iterator[tuple[PostingKind, Iterable[str]]]:
     yield "function", dict.fromkeys(base_symbol(name) for name in commit.functions)
     yield "file", dict.fromkeys(commit.files)
+    yield "directory", dict.fromkeys(path.rpartition("/")[0] for path in commit.files)
     yield "identifier", dict.fromkeys(commit.identifiers)
     yield "mention", named_symbols(f"{commit.subject}\n{commit.message}")[:400]
     yield "fixes", [hash[:12] for hash in commit.fixes]

@@ -61,7 +61,7 @@ def crash_query(
     frames = reliable(report.call_frames)
     return CrashQuery(
         title=report.title,
-        text=_words(fault, memory, deadlock),
+        text=_words(report, fault, memory, deadlock),
         functions=tuple(dict.fromkeys(functions))[:_MAX_FUNCTIONS],
         related=tuple(
             tuple(dict.fromkeys(base_name(point.function) for point in stack))[:_MAX_FUNCTIONS]
@@ -132,8 +132,13 @@ def _lock_words(name: str) -> Iterator[str]:
         yield last
 
 
-def _words(fault: Fault | None, memory: MemoryFacts | None, deadlock: Deadlock | None) -> str:
-    parts = []
+def _words(
+    report: Report,
+    fault: Fault | None,
+    memory: MemoryFacts | None,
+    deadlock: Deadlock | None,
+) -> str:
+    parts = [report.message.replace("\n", ". ")] if report.message else []
     if fault and fault.expression:
         parts.append(fault.expression)
     if fault and fault.pointer:
