@@ -138,6 +138,8 @@ def search_commits(
         f"[{item.id}] {item.content}\nWhy it is here: {'; '.join(hit.why) or 'similar words'}"
         for item, hit in zip(items, hits, strict=True)
     ]
+    if hits and hits[0].verdict == "doubtful":
+        rows.insert(0, "No commit of the index looks like the fix. The nearest:")
     return answer(
         runtime, started, "\n\n".join(rows) or "Nothing found.", hits=hits, evidence=items
     )

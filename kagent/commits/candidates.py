@@ -96,6 +96,8 @@ class Evidence:
     """Files that the functions of the crash lie in, as told by the log or by earlier commits."""
     rarity: dict[str, float]
     """Of the query's words, 0..1."""
+    symptoms: dict[int, float]
+    """Rarity of each symptom bit of the query, 0..1."""
 
 
 def gather(store: Store, terms: Terms, vector: npt.NDArray[np.float32] | None) -> Evidence | None:
@@ -136,6 +138,7 @@ def gather(store: Store, terms: Terms, vector: npt.NDArray[np.float32] | None) -
         culprits=store.named(hash for row in rows for hash in row.fixes),
         homes=homes,
         rarity=rarity,
+        symptoms=_rarity_of_bits(store.calendar()[:, 1], terms.symptoms),
     )
 
 
@@ -183,6 +186,14 @@ def _prior(store: Store, terms: Terms) -> Numbers:
         expected *= (1.0 - early) / (1.0 + late)
     result: Numbers = expected
     return result
+
+
+def _rarity_of_bits(flags: npt.NDArray[np.int64], bits: int) -> dict[int, float]:
+    scale = math.log(len(flags) + 1)
+    found = [1 << n for n in range(bits.bit_length()) if bits >> n & 1]
+    return {
+        bit: 1 - math.log(1 + np.count_nonzero(flags & bit)) / scale for bit in found
+    }
 
 
 def _neighbours(store: Store, homes: Mapping[str, float], prior: Numbers) -> npt.NDArray[np.int64]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-__all__ = ["Commit", "CrashQuery", "Hit"]
+__all__ = ["Commit", "CrashQuery", "Hit", "Verdict"]
+
+Verdict: TypeAlias = Literal["confident", "possible", "doubtful"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,10 @@ class Hit:
     confidence: float
     """0 to 1: how likely this is the fix at all."""
     why: tuple[str, ...]
-    confident: bool = False
-    """The confidence is one at which nine hits in ten were right."""
+    verdict: Verdict = "possible"
+    """``confident``: of hits as sure as this one, nine in ten were right. ``doubtful``: where the
+    first hit is no surer, mostly no commit of the index was the fix.
+    """
     message: str = ""
     diff: str = ""
     files: tuple[str, ...] = ()

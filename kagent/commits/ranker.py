@@ -18,6 +18,7 @@ from importlib import resources
 import numpy as np
 
 from kagent.commits.candidates import Numbers
+from kagent.commits.model import Verdict
 from kagent.commits.signals import DESCRIPTIONS
 
 __all__ = ["FACTS", "Ranker", "facts", "load_ranker"]
@@ -38,7 +39,7 @@ class Ranker:
     confidence: dict[str, float]
     confident: float
     """Hits of at least this confidence were right nine times in ten."""
-    likely: float
+    doubtful: float
     """Where the first hit has less, mostly no commit of the list was right."""
 
     def scores(self, values: dict[str, Numbers]) -> Numbers:
@@ -56,6 +57,13 @@ class Ranker:
         # Of the changes of one list hardly two are the fix.
         result: Numbers = likely / max(1.0, float(likely.sum()))
         return np.minimum.accumulate(result)
+
+
+    def verdict(self, confidence: float) -> Verdict:
+        """What a hit of that confidence is."""
+        if confidence >= self.confident:
+            return "confident"
+        return "doubtful" if confidence < self.doubtful else "possible"
 
 
 def facts(scores: Numbers) -> dict[str, Numbers]:
@@ -80,4 +88,4 @@ def load_ranker() -> Ranker:
     unknown = set(data["weights"]) - set(DESCRIPTIONS)
     if unknown or set(data["confidence"]) - set(FACTS):
         raise ValueError(f"ranking.json weighs unknown signals: {sorted(unknown)}")
-    return Ranker(data["weights"], data["confidence"], data["confident"], data["likely"])
+    return Ranker(data["weights"], data["confidence"], data["confident"], data["doubtful"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from kagent.commits.candidates import Evidence, Numbers, gather
 from kagent.commits.embeddings import Embedder
-from kagent.commits.model import Commit, CrashQuery, Hit
+from kagent.commits.model import Commit, CrashQuery, Hit, Verdict
 from kagent.commits.names import words
 from kagent.commits.query import prepare
 from kagent.commits.ranker import load_ranker
@@ -49,12 +49,13 @@ def search(store: Store, embedder: Embedder, query: CrashQuery, k: int) -> list[
         why = [*reasons(terms, evidence, best, f"{commit.subject}\n{commit.message}")]
         why += (f"also as {evidence.rows[twin].hash[:12]}" for twin in twins[:3])
         confidence = _capped(evidence, best, share)
-        sure = confidence >= ranker.confident
-        hits.append(_hit(commit, float(scores[best]), confidence, sure, why))
+        hits.append(_hit(commit, float(scores[best]), confidence, ranker.verdict(confidence), why))
     return hits
 
 
-def _hit(commit: Commit, score: float, confidence: float, sure: bool, why: Sequence[str]) -> Hit:
+def _hit(
+    commit: Commit, score: float, confidence: float, verdict: Verdict, why: Sequence[str]
+) -> Hit:
     return Hit(
         hash=commit.hash,
         subject=commit.subject,
@@ -62,7 +63,7 @@ def _hit(commit: Commit, score: float, confidence: float, sure: bool, why: Seque
         date=commit.date,
         score=round(score, 6),
         confidence=round(confidence, 3),
-        confident=sure,
+        verdict=verdict,
         why=tuple(why),
         message=commit.message,
         diff=commit.diff,

@@ -12,14 +12,12 @@ from functools import lru_cache
 import numpy as np
 
 from kagent.commits.candidates import Evidence, Numbers
-from kagent.commits.names import named_symbols, words
+from kagent.commits.names import words
 from kagent.commits.query import Terms
 from kagent.commits.quoted import likeness, same_places
 from kagent.commits.store import Row
 from kagent.commits.traits import (
     FIX_TAG,
-    FIX_WORDS,
-    OUTSIDE,
     POSTED,
     REPORTED,
     REVERT,
@@ -32,12 +30,9 @@ __all__ = ["DESCRIPTIONS", "signals"]
 
 DESCRIPTIONS: dict[str, str] = {
     "touched": "changes a function of the stack, the rarer and nearer the crash the more",
-    "touched_more": "changes further functions of the stack",
-    "touched_first": "changes the function the crash is named after",
     "around": "changes a function of another stack of the report: who freed, who held the lock",
     "named": "its message names a function of the stack",
     "named_more": "its message names further functions of the stack",
-    "subject": "its subject names a function of the stack",
     "called": "its changed lines mention a function of the stack",
     "members": "its changed lines mention the struct member or lock of the crash",
     "files": "changes a file of the stack, or one where its functions live",
@@ -49,22 +44,18 @@ DESCRIPTIONS: dict[str, str] = {
     "subject_focus": "its subject has few other words",
     "meaning": "is near in the dense vector space",
     "quoted": "quotes a stack like this one",
-    "quoted_more": "quotes functions of this stack",
     "quoted_title": "quotes a report of the same title",
     "quoted_places": "quotes frames with the same offsets",
     "reference": "names the same syzbot id, CVE or report",
     "blamed": "repairs the commit that the faulting line goes back to",
     "symptom": "its text speaks of the same kind of misbehaviour",
-    "symptom_subject": "its subject does",
     "other_symptom": "its subject speaks of another kind of misbehaviour only",
     "fix_tag": "has a Fixes: tag",
-    "fix_words": "its subject speaks of a repair",
     "reported": "answers a person's report",
     "syzbot": "answers a report of syzbot, and the log is from syzkaller",
     "foreign_syzbot": "answers a report of syzbot, and the log is not",
     "stable": "is meant for stable kernels",
     "revert": "is a revert",
-    "outside": "touches no kernel code",
     "posted": "was posted, but is in no repository",
     "broad": "touches many files (log)",
     "older": "older than the crashed mainline release",
@@ -96,17 +87,13 @@ def signals(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:
 
 def _code(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:
     rows, touched = evidence.rows, evidence.touched
-    best = touched.best()
-    first = next(iter(terms.frames or terms.functions), "")
     called = [(n in terms.identifiers) for n in evidence.called.terms]
     members = np.array(called, dtype=bool)
     strength = evidence.called.strength
     file_first = next(iter(evidence.homes), "")
     directories = _directories(evidence.homes)
     return {
-        "touched": best,
-        "touched_more": np.log1p(touched.total() - best),
-        "touched_first": _column(touched.terms, touched.strength, first),
+        "touched": touched.best(),
         "around": evidence.around.best(),
         "called": strength[:, ~members].max(axis=1, initial=0.0),
         "members": strength[:, members].max(axis=1, initial=0.0),
@@ -116,12 +103,6 @@ def _code(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:
         "module": np.array([_module(row, terms.modules) for row in rows]),
         "broad": np.log1p(np.array([row.breadth for row in rows], dtype=np.float64)),
     }
-
-
-def _column(names: Sequence[str], strength: Numbers, name: str) -> Numbers:
-    if name not in names:
-        return np.zeros(len(strength))
-    return strength[:, names.index(name)]
 
 
 def _directories(files: Iterable[str]) -> dict[str, float]:
@@ -169,32 +150,31 @@ def _text(terms: Terms, evidence: Evidence, flags: Numbers) -> dict[str, Numbers
     rarity = evidence.rarity
     whole = sum(sorted(rarity.values(), reverse=True)[:12]) or 1.0
     subjects = [_subject(row.subject) for row in rows]
-    theirs = np.array([bits for _, _, bits in subjects], dtype=np.int64)
+    theirs = np.array([bits for _, bits in subjects], dtype=np.int64)
     same = (theirs & terms.symptoms) > 0
+    symptom = np.zeros(len(rows))
+    for bit, value in evidence.symptoms.items():
+        symptom = np.maximum(symptom, value * ((flags & bit) > 0))
     return {
         "named": best,
         "named_more": np.log1p(evidence.named.total() - best),
-        "subject": np.array(
-            [max((terms.functions.get(n, 0.0) for n in names), default=0.0) for _, names, _ in subjects]
-        ),
         "subject_words": np.array(
-            [sum(rarity.get(word, 0.0) for word in has) / whole for has, _, _ in subjects]
+            [sum(rarity.get(word, 0.0) for word in has) / whole for has, _ in subjects]
         ),
         "subject_focus": np.array(
-            [sum(word in rarity for word in has) / max(len(has), 4) for has, _, _ in subjects]
+            [sum(word in rarity for word in has) / max(len(has), 4) for has, _ in subjects]
         ),
         "words": evidence.words,
         "meaning": evidence.meaning,
-        "symptom": ((flags & terms.symptoms) > 0).astype(np.float64),
-        "symptom_subject": same.astype(np.float64),
+        "symptom": symptom,
         "other_symptom": ((theirs != 0) & ~same & (terms.symptoms != 0)).astype(np.float64),
     }
 
 
-@lru_cache(maxsize=1 << 15)
-def _subject(subject: str) -> tuple[frozenset[str], tuple[str, ...], int]:
-    """Its words, the symbols it names and the symptoms it speaks of."""
-    return frozenset(words(subject)), tuple(named_symbols(subject)), symptoms(subject)
+@lru_cache(maxsize=1 << 13)
+def _subject(subject: str) -> tuple[frozenset[str], int]:
+    """Its words and the symptoms it speaks of."""
+    return frozenset(words(subject)), symptoms(subject)
 
 
 def _quotes(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:
@@ -210,7 +190,6 @@ def _quotes(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:
                     title[position] = 1.0
     return {
         "quoted": like,
-        "quoted_more": evidence.quoted.best(),
         "quoted_title": title,
         "quoted_places": places,
         "reference": evidence.references.astype(np.float64),
@@ -225,13 +204,11 @@ def _nature(terms: Terms, rows: Sequence[Row], flags: Numbers) -> dict[str, Numb
     syzbot = has(SYZBOT)
     return {
         "fix_tag": has(FIX_TAG),
-        "fix_words": has(FIX_WORDS),
         "reported": has(REPORTED) * (1 - syzbot),
         "syzbot": syzbot * terms.syzbot,
         "foreign_syzbot": syzbot * (not terms.syzbot),
         "stable": has(STABLE),
         "revert": has(REVERT),
-        "outside": has(OUTSIDE),
         "posted": has(POSTED),
     }
 

@@ -82,7 +82,7 @@ class Store:
         self.directory = directory
         self._lock = threading.Lock()
         self._faiss: Any = None
-        self._calendar: npt.NDArray[np.int32] | None = None
+        self._calendar: npt.NDArray[np.int64] | None = None
         for _ in range(5):
             self.manifest = read_manifest(directory)
             with contextlib.ExitStack() as stack:
@@ -222,12 +222,12 @@ class Store:
         ]
         return sorted(found, key=lambda row: row.id)
 
-    def calendar(self) -> npt.NDArray[np.int32]:
+    def calendar(self) -> npt.NDArray[np.int64]:
         """(day, flags) of every commit, a row an id (0 is none); read once."""
         if self._calendar is None:
             with self._cursor() as cursor:
                 found = cursor.execute("SELECT day, flags FROM commits ORDER BY id").fetchall()
-            self._calendar = np.array([(-1, 0), *found], dtype=np.int32)
+            self._calendar = np.array([(-1, 0), *found], dtype=np.int64)
         return self._calendar
 
     def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:

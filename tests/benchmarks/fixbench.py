@@ -118,7 +118,7 @@ def evaluate(
                 sure[group].append((hits[0].confidence, rank == 1, second))
         if ranked is not None:
             line = {"id": row["id"], "ranked": [names[hit.hash] for hit in hits]}
-            line["abstained"] = not hits or hits[0].confidence < load_ranker().likely
+            line["abstained"] = not hits or hits[0].confidence < load_ranker().doubtful
             ranked.write(f"{json.dumps(line)}\n")
     print_recall(ranks)
     p50, p99 = np.percentile(seconds, [50, 99]) * 1000
@@ -143,14 +143,14 @@ def print_sureness(sure: dict[str, list[tuple[float, bool, float | None]]]) -> N
     is searched twice, once with its fix and once without.
     """
     ranker = load_ranker()
-    print(f"first hit called confident (>= {ranker.confident}), abstained (< {ranker.likely})")
+    print(f"first hit called confident (>= {ranker.confident}), abstained (< {ranker.doubtful})")
     head = ("n", "confident", "precision", "fix gone", "mixed", "abstain", "right then", "gone")
     print(f"{'pairs':<20}" + "".join(f"{name:>12}" for name in head))
     for group, rows in sorted(sure.items()):
         called = [right for stated, right, _ in rows if stated >= ranker.confident]
         false = sum(left is not None and left >= ranker.confident for _, _, left in rows)
-        quiet = [right for stated, right, _ in rows if stated < ranker.likely]
-        gone = sum(left is None or left < ranker.likely for _, _, left in rows)
+        quiet = [right for stated, right, _ in rows if stated < ranker.doubtful]
+        gone = sum(left is None or left < ranker.doubtful for _, _, left in rows)
         cells = (
             str(len(rows)),
             f"{len(called) / len(rows):.3f}",

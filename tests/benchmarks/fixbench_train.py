@@ -50,9 +50,14 @@ RIDGE = 0.001
 NAMES = tuple(DESCRIPTIONS)
 POSTED_PAIRS = 0.3
 """Weight of a pair whose fix was posted but not accepted: it teaches what fixes look like, but that
-unmerged changes are as likely as merged ones holds for these archives only."""
-JUDGED = {"reference": 6.0, "blamed": 3.0, "members": 0.5}
+unmerged changes are as doubtful as merged ones holds for these archives only."""
+JUDGED = {"reference": 14.0, "blamed": 3.0, "members": 0.5}
 """Signals that the pairs are silent about: their logs have no ids, no blame and no decoded fault."""
+AGAINST = frozenset(("other_symptom", "revert", "posted", "broad", "older", "later", "stable_older",
+                     "stable_later", "undated_older", "culprit_late"))
+"""Signals that may only speak against a commit; all others may only speak for it."""
+QUOTED_PAIRS = 0.15
+"""Weight of a pair whose log was cut out of the fix's own message."""
 TRAILERS = ("reported", "syzbot", "foreign_syzbot", "fix_tag", "stable")
 DATES = tuple(n for n in NAMES if n in
               ("older", "later", "at_once", "soon", "in_time", "stable_older", "stable_later",
@@ -97,20 +102,26 @@ def gathered(index: CommitIndex, queries: Sequence[dict[str, Any]]) -> Iterator[
         )
 
 
-def load(directory: Path, cache: Path | None) -> list[Pair]:
+def load(directory: Path, cache: Path | None, quoted: bool = True) -> list[Pair]:
     file = cache / f"{directory.name}.pickle" if cache else None
     if file and file.exists():
         with file.open("rb") as stored:
             names, pairs = pickle.load(stored)
         if names == NAMES:
             return pairs
-    queries = [row for row in read_rows(QUERIES) if row["pair"] != "quoted"]
+    queries = [row for row in read_rows(QUERIES) if quoted or row["pair"] != "quoted"]
     with CommitIndex.open(directory) as index:
         pairs = list(gathered(index, queries))
     if file:
         with file.open("wb") as stored:
             pickle.dump((NAMES, pairs), stored)
     return pairs
+
+
+def weight_of(pair: Pair) -> float:
+    return (QUOTED_PAIRS if pair.kind == "quoted" else 1.0) * (
+        1.0 if pair.accepted else POSTED_PAIRS
+    )
 
 
 class Fit:
@@ -122,7 +133,7 @@ class Fit:
         self.right = np.concatenate([p.right for p in usable])
         self.counts = np.array([len(p.right) for p in usable])
         self.starts = np.cumsum([0, *self.counts[:-1]])
-        weights = np.array([1.0 if p.accepted else POSTED_PAIRS for p in usable])
+        weights = np.array([weight_of(pair) for pair in usable])
         self.weights = weights / weights.sum()
         fixed = np.array([JUDGED.get(name, 0.0) for name in NAMES])
         self.free = kept & np.array([name not in JUDGED for name in NAMES])
@@ -143,7 +154,11 @@ class Fit:
 
     def solve(self) -> Any:
         start = np.zeros(self.columns.shape[1])
-        found = minimize(self.loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
+        signs = [name in AGAINST for name, free in zip(NAMES, self.free, strict=True) if free]
+        bounds = [(None, 0.0) if against else (0.0, None) for against in signs]
+        found = minimize(
+            self.loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300}
+        )
         weights = self.fixed.copy()
         weights[self.free] = found.x
         return weights
@@ -180,10 +195,11 @@ def recalls(pairs: Sequence[Pair], folds: Sequence[Any], kind: Callable[[Pair], 
 
 
 KINDS: dict[str, Callable[[Pair], bool]] = {
-    "separate/accepted": lambda pair: pair.accepted,
+    "separate/accepted": lambda pair: pair.accepted and pair.kind != "quoted",
     "syzbot/accepted": lambda pair: pair.accepted and pair.kind == "syzbot",
     "report/accepted": lambda pair: pair.accepted and pair.kind == "report",
-    "separate/posted": lambda pair: not pair.accepted,
+    "separate/posted": lambda pair: not pair.accepted and pair.kind != "quoted",
+    "quoted/accepted": lambda pair: pair.accepted and pair.kind == "quoted",
 }
 
 
@@ -197,7 +213,8 @@ def cross_validate(natural: Sequence[Pair], stripped: Sequence[Pair]) -> list[An
     folds = held_out(natural, mask())
     for name, kind in KINDS.items():
         show(f"natural {name}", recalls(natural, folds, kind))
-        show(f"stripped {name}", recalls(stripped, folds, kind))
+        if any(map(kind, stripped)):
+            show(f"stripped {name}", recalls(stripped, folds, kind))
     accepted = KINDS["separate/accepted"]
     for name, lost in (("trailers", TRAILERS), ("dates", DATES), ("both", TRAILERS + DATES)):
         show(f"stripped without {name}, refitted", recalls(
@@ -240,7 +257,7 @@ def hit_lists(pairs: Sequence[Pair], folds: Sequence[Any]) -> Lists:
     rows: list[Any] = []
     for pair in pairs:
         scores, right = ranked(pair, folds[pair.fold])
-        weight = 1.0 if pair.accepted else POSTED_PAIRS
+        weight = weight_of(pair)
         for these, good in ((scores, right), (scores[~right], right[~right])):
             if not len(these):
                 continue
@@ -284,28 +301,28 @@ def confidence(pairs: Sequence[Pair], folds: Sequence[Any]) -> tuple[dict[str, f
     # Where the right one is rarer than one in ten lists.
     behind = np.cumsum((right * weight)[order][::-1]) / np.cumsum(weight[order][::-1])
     rare = np.flatnonzero(behind <= 0.1)
-    likely = float(sure[order][::-1][rare[-1]]) if len(rare) else 0.0
+    doubtful = float(sure[order][::-1][rare[-1]]) if len(rare) else 0.0
     called = sure >= confident
     present = weight[called & right].sum()
     print(
         f"confident >= {confident:.3f}: {precision[enough[-1]] if len(enough) else 0:.3f} right, "
         f"coverage {present / (weight.sum() / 2):.3f} of the lists with their fix; "
-        f"abstain < {likely:.3f}: {(weight * (sure < likely)).sum() / weight.sum():.3f} of all lists"
+        f"abstain < {doubtful:.3f}: {(weight * (sure < doubtful)).sum() / weight.sum():.3f} of all lists"
     )
     final = logistic(lists.table, lists.right, lists.weight)
-    return dict(zip(FACTS, final.tolist(), strict=True)), confident, likely
+    return dict(zip(FACTS, final.tolist(), strict=True)), confident, doubtful
 
 
 def write(pairs: Sequence[Pair], learnt: tuple[dict[str, float], float, float]) -> None:
     weights = Fit(pairs, mask()).solve()
-    stated, confident, likely = learnt
+    stated, confident, doubtful = learnt
     accepted = sum(pair.accepted for pair in pairs)
     data = {
         "fitted_on": f"fixbench dev pairs, {accepted} accepted and {len(pairs) - accepted} posted",
         "weights": {n: round(w, 3) for n, w in zip(NAMES, weights.tolist(), strict=True)},
         "confidence": {name: round(value, 3) for name, value in stated.items()},
         "confident": round(confident, 3),
-        "likely": round(likely, 3),
+        "doubtful": round(doubtful, 3),
     }
     OUT.write_text(f"{json.dumps(data, indent=2)}\n", "utf-8")
 
@@ -321,7 +338,7 @@ def main() -> None:
     if not SHARED.is_dir():
         parser.exit(1, f"no {SHARED}: the benchmark data is not shipped\n")
     natural = load(options.index, options.cache)
-    stripped = load(options.stripped, options.cache)
+    stripped = load(options.stripped, options.cache, quoted=False)
     folds = cross_validate(natural, stripped)
     learnt = confidence(natural, folds)
     if options.ablate:
