@@ -177,6 +177,7 @@ def _fixes(hits: Iterable[Hit], draft: Draft, settings: Settings, crashed: Conte
                 score=round(hit.score, 4),
                 # What was in the kernel when it crashed did not fix it.
                 confidence=min(hit.confidence, 0.01) if status.in_kernel else hit.confidence,
+                verdict="doubtful" if status.in_kernel else hit.verdict,
                 why=[*([opinions[hit.hash]] if hit.hash in opinions else []), *hit.why],
                 status=status,
             )

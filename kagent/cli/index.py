@@ -133,7 +133,7 @@ def search(
     if as_json:
         typer.echo(json.dumps([asdict(hit) for hit in hits], indent=2))
     else:
-        _print_hits(hits)
+        _print_hits(hits, crash=log is not None)
 
 
 @app.command(epilog="**Example**\n\n`kagent index export linux.index --markdown -o commits.md`")
@@ -199,8 +199,7 @@ def log_query(log: KernelLog, text: str) -> CrashQuery:
 
     if log.primary is None:
         return CrashQuery(text=text)
-    query = crash_query(log.reports[log.primary])
-    return replace(query, text=f"{query.text}\n{text}")
+    return replace(crash_query(log.reports[log.primary]), log=text)
 
 
 def _query_of_log(path: Path) -> CrashQuery:
@@ -231,19 +230,22 @@ def _question(text: str) -> str:
     return text
 
 
-def _print_hits(hits: Sequence[Hit]) -> None:
+def _print_hits(hits: Sequence[Hit], *, crash: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
     if not hits:
         console.print("nothing found")
+    elif crash and hits[0].verdict == "doubtful":
+        console.print("No commit here looks like the fix. The nearest:")
     for number, hit in enumerate(hits, 1):
         line = Text(f"{number}. ")
         line.append(_safe(hit.hash[:12]), style="yellow")
         line.append(f"  {_safe(hit.subject)}", style="bold")
         console.print(line)
-        facts = f"   {_safe(hit.author)}, {_safe(hit.date[:10])}, confidence {hit.confidence:.2f}"
+        sure = " (confident)" if hit.verdict == "confident" else ""
+        facts = f"   {_safe(hit.author)}, {_safe(hit.date[:10])}, confidence {hit.confidence:.2f}{sure}"
         console.print(Text(facts, style="dim"))
         for reason in hit.why:
             console.print(Text(f"   - {_safe(reason)}"))

@@ -284,7 +284,9 @@ class _Build:
             sources=list(job.origins or job.sources),
             embedding=job.embedder.id,
             commits=self.writer.count,
-            learnt_from=self.writer.count if anew or not job.base else job.base.manifest.learnt_from,
+            learnt_from=self.writer.count
+            if anew or not job.base
+            else job.base.manifest.learnt_from,
             files={name: file_sum(self._directory / name) for name in names},
             **about,
         ).write(self._directory)
@@ -310,9 +312,7 @@ def _frames(
         yield _frame(reading, held, done, passed)
 
 
-def _frame(
-    reading: Reading, held: list[bytes], done: int, passed: deque[tuple[int, str]]
-) -> Frame:
+def _frame(reading: Reading, held: list[bytes], done: int, passed: deque[tuple[int, str]]) -> Frame:
     passed.append((done + len(held), _sum(held[-1])))
     return {"kind": reading.kind, "source": reading.source, "first": done + 1}, held
 

@@ -20,7 +20,7 @@ from scipy import sparse
 from kagent.commits.names import words
 from kagent.errors import IndexCorruptError
 
-__all__ = ["Lsa"]
+__all__ = ["MAX_TERMS", "Lsa", "principal_directions"]
 
 DIMENSION = 192
 MAX_TERMS = 60_000
@@ -51,7 +51,10 @@ class Lsa:
         bags = [Counter(words(text)) for text in texts]
         terms, idf = _vocabulary(bags)
         matrix = _tfidf(bags, terms, idf)
-        projection = _principal_directions(matrix, min(dimension, min(matrix.shape)))
+        directions, strength = principal_directions(matrix, min(dimension, min(matrix.shape)))
+        # Plain LSA lets the few directions that every subsystem shares outweigh those that tell
+        # bugs apart.
+        projection = directions / np.sqrt(np.maximum(strength, 1e-6))
         # As `save` keeps it, so that an index answers alike before and after it was closed.
         return cls(terms, idf, projection.astype(np.float16).astype(np.float32))
 
@@ -127,12 +130,8 @@ def _tfidf(bags: Sequence[Counter[str]], terms: dict[str, int], idf: Vectors) ->
     return sparse.diags(scale.astype(np.float32)) @ matrix
 
 
-def _principal_directions(matrix: Any, dimension: int) -> Vectors:
-    """The right singular vectors (terms, dimension), strongest first.
-
-    Directions are scaled by 1/sqrt(singular value): plain LSA lets the few that every subsystem
-    shares outweigh those that tell bugs apart.
-    """
+def principal_directions(matrix: Any, dimension: int) -> tuple[Vectors, Vectors]:
+    """The right singular vectors (terms, dimension), strongest first, and their values."""
     width = min(dimension + _OVERSAMPLE, *matrix.shape)
     basis = np.random.default_rng(_SEED).standard_normal((matrix.shape[1], width), np.float32)
     for _ in range(_ROUNDS):
@@ -146,7 +145,7 @@ def _principal_directions(matrix: Any, dimension: int) -> Vectors:
     order, strength = order[useful], strength[useful]
     vectors = basis @ rotation[:, order]
     vectors *= np.where(vectors[np.abs(vectors).argmax(axis=0), range(len(order))] < 0, -1, 1)
-    return np.asarray(vectors / np.sqrt(np.maximum(strength, 1e-6)), dtype=np.float32)
+    return vectors.astype(np.float32), strength.astype(np.float32)
 
 
 def _orthonormal(block: Vectors) -> Vectors:

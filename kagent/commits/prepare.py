@@ -16,26 +16,22 @@ from kagent.commits.corpus import parse_line
 from kagent.commits.history import parse_record
 from kagent.commits.mail import parse_mail
 from kagent.commits.mentions import reverted_commits
-from kagent.commits.message import looks_like_fix
 from kagent.commits.model import Commit
 from kagent.commits.names import base_symbol, named_symbols, words
 from kagent.commits.packing import (
     day_of,
-    is_posted,
     pack_body,
     patch_key,
     subject_key,
     unpack_commit,
 )
+from kagent.commits.quoted import Quote, pack_quotes, quotes_in, references
+from kagent.commits.traits import traits
 from kagent.commits.workers import Frame
 from kagent.errors import InputError
 
 __all__ = [
-    "FIX_TAG",
-    "FIX_WORDS",
     "KINDS",
-    "POSTED",
-    "REPORTED",
     "SUPERSEDED",
     "TRUNCATED",
     "WEIGHT_UNIT",
@@ -48,11 +44,23 @@ __all__ = [
     "unpack_record",
 ]
 
-FIX_TAG, FIX_WORDS, REPORTED = 1, 2, 4
-POSTED, SUPERSEDED, TRUNCATED = 1 << 7, 1 << 8, 1 << 9
-"""Bits of ``commits.flags``; superseded: a newer version of the same posted patch is in."""
+SUPERSEDED, TRUNCATED = 1 << 8, 1 << 9
+"""Bits of ``commits.flags`` beside those of `traits`: a newer version of the same posted patch is
+in; the patch was cut.
+"""
 
-PostingKind = Literal["word", "function", "file", "identifier", "mention", "fixes", "reverts"]
+PostingKind = Literal[
+    "word",
+    "function",
+    "file",
+    "directory",
+    "identifier",
+    "mention",
+    "fixes",
+    "reverts",
+    "quoted",
+    "reference",
+]
 KINDS: dict[str, int] = {kind: number for number, kind in enumerate(get_args(PostingKind))}
 """As the database has them."""
 
@@ -97,8 +105,8 @@ def prepare_frame(header: dict[str, Any], records: Sequence[bytes]) -> Frame:
 def prepare(commits: Iterable[Commit]) -> Frame:
     """Rows, postings and bodies of some commits; see `prepare_frame`.
 
-    A row is (hash, subject, day, flags, breadth, files, fixes, subject key, patch key, words), the
-    lists as JSON.
+    A row is (hash, subject, day, flags, breadth, files, fixes, subject key, patch key, quotes, count of
+    words), the lists as JSON.
     """
     rows: list[Any] = []
     bodies: list[bytes] = []
@@ -109,7 +117,8 @@ def prepare(commits: Iterable[Commit]) -> Frame:
         for word, weight in counted.items():
             postings["word"][word].append(number)
             weights[word].append(min(weight, 255))
-        for kind, terms in posting_terms(commit):
+        quotes = quotes_in(commit.message)
+        for kind, terms in posting_terms(commit, quotes):
             for term in terms:
                 postings[kind][term if term.isascii() else clean(term)].append(number)
         bodies.append(pack_body(commit))
@@ -118,12 +127,13 @@ def prepare(commits: Iterable[Commit]) -> Frame:
                 clean(commit.hash),
                 clean(commit.subject),
                 day_of(commit.date),
-                _flags(commit),
+                traits(commit) | (TRUNCATED if commit.truncated else 0),
                 min(len(commit.files), 1000),
                 json.dumps(commit.files, separators=(",", ":")),
                 json.dumps(commit.fixes, separators=(",", ":")),
                 subject_key(commit.subject),
                 None if commit.truncated else patch_key(commit.diff),
+                clean(pack_quotes(quotes)) if quotes else "",
                 length,
             )
         )
@@ -149,28 +159,19 @@ def _weigh(commit: Commit) -> tuple[Counter[str], int]:
     return total, min(length, 65535)
 
 
-def posting_terms(commit: Commit) -> Iterator[tuple[PostingKind, Iterable[str]]]:
+def posting_terms(
+    commit: Commit, quotes: Sequence[Quote]
+) -> Iterator[tuple[PostingKind, Iterable[str]]]:
     """What a commit is found under, but for its words."""
     yield "function", dict.fromkeys(base_symbol(name) for name in commit.functions)
     yield "file", dict.fromkeys(commit.files)
+    yield "directory", dict.fromkeys(path.rpartition("/")[0] for path in commit.files)
     yield "identifier", dict.fromkeys(commit.identifiers)
     yield "mention", named_symbols(f"{commit.subject}\n{commit.message}")[:400]
     yield "fixes", dict.fromkeys(hash[:12] for hash in commit.fixes)
     yield "reverts", dict.fromkeys(hash[:12] for hash in reverted_commits(commit.message))
-
-
-def _flags(commit: Commit) -> int:
-    flags = FIX_TAG if commit.fixes else 0
-    if looks_like_fix(commit.subject):
-        flags |= FIX_WORDS
-    if is_posted(commit.hash):
-        flags |= POSTED
-    if commit.truncated:
-        flags |= TRUNCATED
-    for key, _ in commit.trailers:
-        if key.lower() in ("reported-by", "reported-and-tested-by", "closes"):
-            flags |= REPORTED
-    return flags
+    yield "quoted", dict.fromkeys(name for quote in quotes for name in quote.symbols)
+    yield "reference", references(commit.message)
 
 
 def pack_record(row: Sequence[Any]) -> bytes:

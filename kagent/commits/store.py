@@ -29,14 +29,9 @@ from kagent.commits.manifest import file_sum, read_manifest
 from kagent.commits.model import Commit
 from kagent.commits.packing import patch_key, subject_key, unpack_commit
 from kagent.commits.postings import Ids, decode_ids
-from kagent.commits.prepare import (
-    KINDS,
-    POSTED,
-    SUPERSEDED,
-    TRUNCATED,
-    WEIGHT_UNIT,
-    PostingKind,
-)
+from kagent.commits.prepare import KINDS, SUPERSEDED, TRUNCATED, WEIGHT_UNIT, PostingKind
+from kagent.commits.quoted import Quote, unpack_quotes
+from kagent.commits.traits import POSTED
 from kagent.commits.vectors import open_vectors, search_vectors
 from kagent.errors import IndexCorruptError
 
@@ -61,6 +56,7 @@ class Row:
     day: int
     """Days since 1970-01-01 of the author date; -1 when it cannot be read."""
     flags: int
+    """Bits of `kagent.commits.traits`."""
     breadth: int
     """Files touched."""
     files: tuple[str, ...] = ()
@@ -81,6 +77,7 @@ class Store:
         self._lock = threading.Lock()
         self._faiss: Any = None
         self._arrays: dict[str, npt.NDArray[Any]] = {}
+        self._calendar: npt.NDArray[np.int64] | None = None
         for _ in range(5):
             self.manifest = read_manifest(directory)
             with contextlib.ExitStack() as stack:
@@ -244,9 +241,7 @@ class Store:
             Row(id, hash, subject, day, flags, breadth, _tuple(files), _tuple(fixes))
             for id, hash, subject, day, flags, breadth, files, fixes in self._select(columns, ids)
         ]
-        return sorted(
-            (row for row in found if not row.flags & SUPERSEDED), key=lambda row: row.id
-        )
+        return sorted((row for row in found if not row.flags & SUPERSEDED), key=lambda row: row.id)
 
     def _select(self, columns: str, ids: Sequence[int]) -> list[Any]:
         found: list[Any] = []
@@ -256,6 +251,22 @@ class Store:
                 marks = ",".join("?" * len(some))
                 found += cursor.execute(f"{columns} ({marks})", some)
         return found
+
+    def calendar(self) -> npt.NDArray[np.int64]:
+        """(day, flags) of every commit, a row an id (0 is none); read once."""
+        if self._calendar is None:
+            days, flags = self._array("day", "<i4"), self._array("flags", "<u4")
+            both = np.stack((days.astype(np.int64), flags.astype(np.int64)), axis=1)
+            self._calendar = np.concatenate((np.array([[-1, 0]]), both))
+        return self._calendar
+
+    def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:
+        """The crash reports that the messages of some commits quote, by id."""
+        found = self._select("SELECT commit_id, reports FROM quotes WHERE commit_id IN", ids)
+        try:
+            return {id: unpack_quotes(zlib.decompress(data).decode()) for id, data in found}
+        except (ValueError, zlib.error) as error:
+            raise self._corrupt(f"{DATABASE}: {error}") from error
 
     def packed(self, first: int = 1) -> Iterator[tuple[Any, ...]]:
         """(hash, subject, files, fixes, body) of the commits from id `first` on."""
@@ -367,7 +378,7 @@ class Store:
 
 
 def _tuple(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text))
+    return tuple(json.loads(text)) if text != "[]" else ()
 
 
 def _key(text: str) -> str:

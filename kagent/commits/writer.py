@@ -14,6 +14,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import zlib
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,8 +27,9 @@ import numpy as np
 
 from kagent.commits.packing import is_posted
 from kagent.commits.postings import encode_ids
-from kagent.commits.prepare import KINDS, POSTED, SUPERSEDED
+from kagent.commits.prepare import KINDS, SUPERSEDED
 from kagent.commits.store import DATABASE
+from kagent.commits.traits import POSTED
 
 __all__ = ["SCRATCH", "IndexWriter"]
 
@@ -41,6 +43,7 @@ CREATE UNIQUE INDEX commits_hash ON commits (hash);
 CREATE INDEX commits_subject ON commits (subject_key);
 CREATE INDEX commits_patch ON commits (patch_key) WHERE patch_key IS NOT NULL;
 CREATE TABLE texts (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE quotes (commit_id INTEGER PRIMARY KEY, reports BLOB NOT NULL);
 CREATE TABLE arrays (name TEXT, start INTEGER, data BLOB NOT NULL, PRIMARY KEY (name, start))
     WITHOUT ROWID;
 CREATE TABLE postings (
@@ -55,6 +58,8 @@ CREATE TABLE scratch.runs (
 CREATE TABLE scratch.owners (start INTEGER PRIMARY KEY, data BLOB NOT NULL);
 """
 _WORD = KINDS["word"]
+_ARRAYS = {"length": ("H", "<u2"), "day": ("i", "<i4"), "flags": ("I", "<u4")}
+"""Columns that are read whole: type here, type stored."""
 
 
 class IndexWriter:
@@ -70,7 +75,7 @@ class IndexWriter:
         self._run: int = self._one("SELECT coalesce(max(run) + 1, 0) FROM scratch.runs")
         self._postings: defaultdict[tuple[int, str], tuple[array[int], bytearray]]
         self._postings = defaultdict(lambda: (array("I"), bytearray()))
-        self._lengths = array("H")
+        self._arrays = {name: array(kind) for name, (kind, _) in _ARRAYS.items()}
         self.unsaved = 0
         """Commits added since the last `save`."""
         self.whole = True
@@ -101,13 +106,17 @@ class IndexWriter:
             self.count += 1
             self.unsaved += 1
             ids.append(self.count)
-            *facts, length = row
+            *facts, quotes, length = row
             self._replace_versions(row)
             self._database.execute(
                 "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (self.count, *facts)
             )
             self._database.execute("INSERT INTO texts VALUES (?, ?)", (self.count, body))
-            self._lengths.append(length)
+            if quotes:
+                packed = zlib.compress(quotes.encode(), 9)
+                self._database.execute("INSERT INTO quotes VALUES (?, ?)", (self.count, packed))
+            for name, value in (("length", length), ("day", row[2]), ("flags", row[3])):
+                self._arrays[name].append(value)
         for kind, terms in prepared["postings"].items():
             number = KINDS[kind]
             weights = prepared["weights"] if number == _WORD else {}
@@ -145,11 +154,12 @@ class IndexWriter:
 
     def save(self) -> None:
         """Make all of it last, whatever happens to this process."""
-        if self._lengths:
-            start = self.count - len(self._lengths) + 1
-            data = np.asarray(self._lengths, dtype="<u2").tobytes()
-            self._database.execute("INSERT INTO arrays VALUES ('length', ?, ?)", (start, data))
-            self._lengths = array("H")
+        for name, (kind, stored) in _ARRAYS.items():
+            values = self._arrays[name]
+            if values:
+                row = (name, self.count - len(values) + 1, np.asarray(values, stored).tobytes())
+                self._database.execute("INSERT INTO arrays VALUES (?, ?, ?)", row)
+                self._arrays[name] = array(kind)
         self._database.executemany(
             "INSERT INTO scratch.runs VALUES (?, ?, ?, ?, ?)",
             (
@@ -203,7 +213,9 @@ class IndexWriter:
         )
 
     def _merged_runs(self) -> Iterator[tuple[int, str, bytes, bytes]]:
-        query = "SELECT kind, term, ids, weights FROM scratch.runs WHERE run = ? ORDER BY kind, term"
+        query = (
+            "SELECT kind, term, ids, weights FROM scratch.runs WHERE run = ? ORDER BY kind, term"
+        )
         runs = [self._database.execute(query, (run,)) for run in range(self._run)]
         return heapq.merge(*runs, key=itemgetter(0, 1))
 

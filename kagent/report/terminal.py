@@ -172,6 +172,8 @@ def _fixes(summary: Summary) -> Iterator[RenderableType]:
     if not summary.fixes:
         yield Text("No candidate fix was found.", "dim")
         return
+    if summary.fixes_note:
+        yield Text(summary.fixes_note, "yellow")
     table = _table("Commit", "Sure", "Fix")
     for fix in summary.fixes:
         confidence = Text(fix.confidence, justify="right")

@@ -20,25 +20,219 @@ import numpy.typing as npt
 
 __all__ = ["World"]
 
-_VERBS = """
-    init exit probe remove read write get put alloc free lock unlock start stop open close map unmap
-    insert delete find lookup add del set clear enable disable attach detach register unregister
-    send recv queue dequeue submit complete handle process update check validate parse commit
-    flush sync invalidate prepare finish setup teardown reset resume suspend poll wait wake
-""".split()
-_NOUNS = """
-    page inode dentry extent block buffer queue ring list entry node tree table cache slab pool
-    device driver port link channel stream frame packet skb sock conn session request reply event
-    irq timer work task thread group context state info data desc header key value name path file
-    dir mount volume super segment region range zone bitmap counter stats ref lease quota log
-    journal trans chunk stripe mirror target host bus slot lane phy clk reg field bit mask flag
-""".split()
-_WORDS = """
-    fix the a to of in is and that when if for this be it on by not with from are can call use
-    function pointer memory null kernel commit error add remove return after before lock race path
-    check leak free device driver data buffer size value set case code instead which may will
-    because only first then since so there otherwise cause result happen report crash warning
-""".split()
+_VERBS = [
+    "init",
+    "exit",
+    "probe",
+    "remove",
+    "read",
+    "write",
+    "get",
+    "put",
+    "alloc",
+    "free",
+    "lock",
+    "unlock",
+    "start",
+    "stop",
+    "open",
+    "close",
+    "map",
+    "unmap",
+    "insert",
+    "delete",
+    "find",
+    "lookup",
+    "add",
+    "del",
+    "set",
+    "clear",
+    "enable",
+    "disable",
+    "attach",
+    "detach",
+    "register",
+    "unregister",
+    "send",
+    "recv",
+    "queue",
+    "dequeue",
+    "submit",
+    "complete",
+    "handle",
+    "process",
+    "update",
+    "check",
+    "validate",
+    "parse",
+    "commit",
+    "flush",
+    "sync",
+    "invalidate",
+    "prepare",
+    "finish",
+    "setup",
+    "teardown",
+    "reset",
+    "resume",
+    "suspend",
+    "poll",
+    "wait",
+    "wake",
+]
+_NOUNS = [
+    "page",
+    "inode",
+    "dentry",
+    "extent",
+    "block",
+    "buffer",
+    "queue",
+    "ring",
+    "list",
+    "entry",
+    "node",
+    "tree",
+    "table",
+    "cache",
+    "slab",
+    "pool",
+    "device",
+    "driver",
+    "port",
+    "link",
+    "channel",
+    "stream",
+    "frame",
+    "packet",
+    "skb",
+    "sock",
+    "conn",
+    "session",
+    "request",
+    "reply",
+    "event",
+    "irq",
+    "timer",
+    "work",
+    "task",
+    "thread",
+    "group",
+    "context",
+    "state",
+    "info",
+    "data",
+    "desc",
+    "header",
+    "key",
+    "value",
+    "name",
+    "path",
+    "file",
+    "dir",
+    "mount",
+    "volume",
+    "super",
+    "segment",
+    "region",
+    "range",
+    "zone",
+    "bitmap",
+    "counter",
+    "stats",
+    "ref",
+    "lease",
+    "quota",
+    "log",
+    "journal",
+    "trans",
+    "chunk",
+    "stripe",
+    "mirror",
+    "target",
+    "host",
+    "bus",
+    "slot",
+    "lane",
+    "phy",
+    "clk",
+    "reg",
+    "field",
+    "bit",
+    "mask",
+    "flag",
+]
+_WORDS = [
+    "fix",
+    "the",
+    "a",
+    "to",
+    "of",
+    "in",
+    "is",
+    "and",
+    "that",
+    "when",
+    "if",
+    "for",
+    "this",
+    "be",
+    "it",
+    "on",
+    "by",
+    "not",
+    "with",
+    "from",
+    "are",
+    "can",
+    "call",
+    "use",
+    "function",
+    "pointer",
+    "memory",
+    "null",
+    "kernel",
+    "commit",
+    "error",
+    "add",
+    "remove",
+    "return",
+    "after",
+    "before",
+    "lock",
+    "race",
+    "path",
+    "check",
+    "leak",
+    "free",
+    "device",
+    "driver",
+    "data",
+    "buffer",
+    "size",
+    "value",
+    "set",
+    "case",
+    "code",
+    "instead",
+    "which",
+    "may",
+    "will",
+    "because",
+    "only",
+    "first",
+    "then",
+    "since",
+    "so",
+    "there",
+    "otherwise",
+    "cause",
+    "result",
+    "happen",
+    "report",
+    "crash",
+    "warning",
+]
 _ROOTS = ("drivers/net", "drivers/gpu", "drivers/usb", "drivers/media", "fs", "net", "sound", "mm",
           "arch/x86", "arch/arm64", "drivers/scsi", "drivers/iio", "kernel", "block", "drivers/hwmon")  # fmt: skip
 _EPOCH = int(datetime(2012, 1, 1, tzinfo=UTC).timestamp())
@@ -125,9 +319,7 @@ class World:
         near = self._functions([f for _ in range(4) for f in self._choose()])
         names = (*functions, *near[: int(self._rng.integers(4, 12))], *_TRACE_END)
         lines = "\n".join(f"  {name}+0x{len(name):x}/0x{16 * len(name):x}" for name in names)
-        return (
-            f"BUG: KASAN: slab-use-after-free in {names[0]}+0x1c/0x70\nCall Trace:\n <TASK>\n{lines}"
-        )
+        return f"BUG: KASAN: slab-use-after-free in {names[0]}+0x1c/0x70\nCall Trace:\n <TASK>\n{lines}"
 
     def _message(self, functions: Sequence[str], hashes: Sequence[str]) -> tuple[str, str]:
         rng = self._rng
@@ -196,7 +388,9 @@ class World:
 
     def extend(self, path: Path, count: int) -> None:
         """`count` more commits on top of what `repository` wrote."""
-        feed = subprocess.Popen(["git", "-C", path, "fast-import", "--quiet"], stdin=subprocess.PIPE)
+        feed = subprocess.Popen(
+            ["git", "-C", path, "fast-import", "--quiet"], stdin=subprocess.PIPE
+        )
         assert feed.stdin is not None
         with feed.stdin:
             self._commits(feed.stdin, count, start="from refs/heads/main^0\n")
@@ -279,7 +473,13 @@ def _function(name: str, rng: np.random.Generator) -> list[str]:
     prefix = name.split("_")[0]
     count = int(rng.integers(8, 30))
     lines = [_line(prefix, rng) for _ in range(count)]
-    return [f"static int {name}(struct {prefix}_dev *dev, int arg)", "{", *lines, "\treturn 0;", "}"]
+    return [
+        f"static int {name}(struct {prefix}_dev *dev, int arg)",
+        "{",
+        *lines,
+        "\treturn 0;",
+        "}",
+    ]
 
 
 def _line(prefix: str, rng: np.random.Generator) -> str:

@@ -324,7 +324,9 @@ def test_kill_9_during_a_build_leaves_the_old_index(own: Path, tmp_path: Path) -
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    assert (tmp_path / ".own.index.new").exists(), "nothing was left behind: the kill came too late to prove anything"
+    assert (tmp_path / ".own.index.new").exists(), (
+        "nothing was left behind: the kill came too late to prove anything"
+    )
     with CommitIndex.open(own) as index:
         assert index.verify() == []
         assert index.stats()["commits"] == 24
