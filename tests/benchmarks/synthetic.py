@@ -8,6 +8,7 @@ law: a few subsystems, files, functions and words make most of the history.
 from __future__ import annotations
 
 import itertools
+import random
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,225 +17,34 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 __all__ = ["World"]
 
-_VERBS = [
-    "init",
-    "exit",
-    "probe",
-    "remove",
-    "read",
-    "write",
-    "get",
-    "put",
-    "alloc",
-    "free",
-    "lock",
-    "unlock",
-    "start",
-    "stop",
-    "open",
-    "close",
-    "map",
-    "unmap",
-    "insert",
-    "delete",
-    "find",
-    "lookup",
-    "add",
-    "del",
-    "set",
-    "clear",
-    "enable",
-    "disable",
-    "attach",
-    "detach",
-    "register",
-    "unregister",
-    "send",
-    "recv",
-    "queue",
-    "dequeue",
-    "submit",
-    "complete",
-    "handle",
-    "process",
-    "update",
-    "check",
-    "validate",
-    "parse",
-    "commit",
-    "flush",
-    "sync",
-    "invalidate",
-    "prepare",
-    "finish",
-    "setup",
-    "teardown",
-    "reset",
-    "resume",
-    "suspend",
-    "poll",
-    "wait",
-    "wake",
-]
-_NOUNS = [
-    "page",
-    "inode",
-    "dentry",
-    "extent",
-    "block",
-    "buffer",
-    "queue",
-    "ring",
-    "list",
-    "entry",
-    "node",
-    "tree",
-    "table",
-    "cache",
-    "slab",
-    "pool",
-    "device",
-    "driver",
-    "port",
-    "link",
-    "channel",
-    "stream",
-    "frame",
-    "packet",
-    "skb",
-    "sock",
-    "conn",
-    "session",
-    "request",
-    "reply",
-    "event",
-    "irq",
-    "timer",
-    "work",
-    "task",
-    "thread",
-    "group",
-    "context",
-    "state",
-    "info",
-    "data",
-    "desc",
-    "header",
-    "key",
-    "value",
-    "name",
-    "path",
-    "file",
-    "dir",
-    "mount",
-    "volume",
-    "super",
-    "segment",
-    "region",
-    "range",
-    "zone",
-    "bitmap",
-    "counter",
-    "stats",
-    "ref",
-    "lease",
-    "quota",
-    "log",
-    "journal",
-    "trans",
-    "chunk",
-    "stripe",
-    "mirror",
-    "target",
-    "host",
-    "bus",
-    "slot",
-    "lane",
-    "phy",
-    "clk",
-    "reg",
-    "field",
-    "bit",
-    "mask",
-    "flag",
-]
-_WORDS = [
-    "fix",
-    "the",
-    "a",
-    "to",
-    "of",
-    "in",
-    "is",
-    "and",
-    "that",
-    "when",
-    "if",
-    "for",
-    "this",
-    "be",
-    "it",
-    "on",
-    "by",
-    "not",
-    "with",
-    "from",
-    "are",
-    "can",
-    "call",
-    "use",
-    "function",
-    "pointer",
-    "memory",
-    "null",
-    "kernel",
-    "commit",
-    "error",
-    "add",
-    "remove",
-    "return",
-    "after",
-    "before",
-    "lock",
-    "race",
-    "path",
-    "check",
-    "leak",
-    "free",
-    "device",
-    "driver",
-    "data",
-    "buffer",
-    "size",
-    "value",
-    "set",
-    "case",
-    "code",
-    "instead",
-    "which",
-    "may",
-    "will",
-    "because",
-    "only",
-    "first",
-    "then",
-    "since",
-    "so",
-    "there",
-    "otherwise",
-    "cause",
-    "result",
-    "happen",
-    "report",
-    "crash",
-    "warning",
-]
-_ROOTS = ("drivers/net", "drivers/gpu", "drivers/usb", "drivers/media", "fs", "net", "sound", "mm",
-          "arch/x86", "arch/arm64", "drivers/scsi", "drivers/iio", "kernel", "block", "drivers/hwmon")  # fmt: skip
+_VERBS_TEXT = """
+    init exit probe remove read write get put alloc free lock unlock start stop open close map unmap
+    insert delete find lookup add del set clear enable disable attach detach register unregister
+    send recv queue dequeue submit complete handle process update check validate parse commit
+    flush sync invalidate prepare finish setup teardown reset resume suspend poll wait wake
+"""
+_NOUNS_TEXT = """
+    page inode dentry extent block buffer queue ring list entry node tree table cache slab pool
+    device driver port link channel stream frame packet skb sock conn session request reply event
+    irq timer work task thread group context state info data desc header key value name path file
+    dir mount volume super segment region range zone bitmap counter stats ref lease quota log
+    journal trans chunk stripe mirror target host bus slot lane phy clk reg field bit mask flag
+"""
+_WORDS_TEXT = """
+    fix the a to of in is and that when if for this be it on by not with from are can call use
+    function pointer memory null kernel commit error add remove return after before lock race path
+    check leak free device driver data buffer size value set case code instead which may will
+    because only first then since so there otherwise cause result happen report crash warning
+"""
+_ROOTS_TEXT = """
+    drivers/net drivers/gpu drivers/usb drivers/media fs net sound mm arch/x86 arch/arm64
+    drivers/scsi drivers/iio kernel block drivers/hwmon
+"""
+_VERBS, _NOUNS = _VERBS_TEXT.split(), _NOUNS_TEXT.split()
+_WORDS, _ROOTS = _WORDS_TEXT.split(), _ROOTS_TEXT.split()
 _EPOCH = int(datetime(2012, 1, 1, tzinfo=UTC).timestamp())
 _TRACE_END = ("vfs_write", "ksys_write", "do_syscall_64", "entry_SYSCALL_64_after_hwframe")
 
@@ -252,9 +62,15 @@ class _Zipf:
         weights = 1 / np.arange(1, count + 1) ** exponent
         self._sums = np.cumsum(weights) / weights.sum()
         self._rng = rng
+        self._drawn: list[int] = []
 
-    def draw(self, count: int) -> npt.NDArray[np.int64]:
-        return np.searchsorted(self._sums, self._rng.random(count))
+    def draw(self, count: int) -> list[int]:
+        if len(self._drawn) < count:
+            more = np.searchsorted(self._sums, self._rng.random(max(1 << 16, count)))
+            self._drawn += more.tolist()
+        taken = self._drawn[-count:]
+        del self._drawn[-count:]
+        return taken
 
 
 class World:
@@ -262,6 +78,7 @@ class World:
 
     def __init__(self, files: int = 40_000, words: int = 60_000, seed: int = 1) -> None:
         self._rng = np.random.default_rng(seed)
+        self._dice = random.Random(seed)
         self._syllables = [c + v for c in "bcdfghjklmnprstvwz" for v in "aeiou"]
         self._words = [*_WORDS, *self._made_up(words - len(_WORDS))]
         self._files = list(self._make_files(files))
@@ -298,18 +115,26 @@ class World:
 
     def _choose(self) -> list[_File]:
         """Files of one change: mostly one, of one directory."""
-        count = min(int(self._rng.geometric(0.6)), 8)
-        first = int(self._file.draw(1)[0])
+        count = min(self._few(0.4), 8)
+        first = self._file.draw(1)[0]
         return [self._shuffled[(first + i) % len(self._shuffled)] for i in range(count)]
 
-    def _prose(self, count: int) -> list[str]:
+    def _few(self, more: float) -> int:
+        """One, or as many more as the dice says yes in a row."""
+        count = 1
+        while self._dice.random() < more:
+            count += 1
+        return count
+
+    def prose(self, count: int) -> list[str]:
+        """So many words."""
         return [self._words[i] for i in self._word.draw(count)]
 
     def _functions(self, files: Sequence[_File]) -> list[str]:
         picked = []
         for file in files:
-            count = min(int(self._rng.geometric(0.5)), len(file.functions))
-            start = int(self._rng.integers(0, len(file.functions)))
+            count = min(self._few(0.5), len(file.functions))
+            start = self._dice.randrange(len(file.functions))
             turned = file.functions[start:] + file.functions[:start]
             picked += turned[:count]
         return picked
@@ -317,27 +142,28 @@ class World:
     def trace(self, functions: Sequence[str]) -> str:
         """A call trace that starts in `functions`."""
         near = self._functions([f for _ in range(4) for f in self._choose()])
-        names = (*functions, *near[: int(self._rng.integers(4, 12))], *_TRACE_END)
+        names = (*functions, *near[: self._dice.randrange(4, 12)], *_TRACE_END)
         lines = "\n".join(f"  {name}+0x{len(name):x}/0x{16 * len(name):x}" for name in names)
-        return f"BUG: KASAN: slab-use-after-free in {names[0]}+0x1c/0x70\nCall Trace:\n <TASK>\n{lines}"
+        title = f"BUG: KASAN: slab-use-after-free in {names[0]}+0x1c/0x70"
+        return f"{title}\nCall Trace:\n <TASK>\n{lines}"
 
     def _message(self, functions: Sequence[str], hashes: Sequence[str]) -> tuple[str, str]:
-        rng = self._rng
-        words = self._prose(int(rng.lognormal(4.1, 0.6)) + 12)
+        dice = self._dice
+        words = self.prose(int(dice.lognormvariate(3.6, 0.6)) + 12)
         name = functions[0] if functions else "setup"
         subject = f"{name.split('_')[0]}: fix {' '.join(words[:4])} in {name}()"
         for at in range(6, len(words), 17):
             words[at] = functions[at % len(functions)] + "()" if functions else words[at]
         body = "\n".join(" ".join(words[i : i + 11]) for i in range(4, len(words), 11))
         parts = [body.capitalize() + "."]
-        if rng.random() < 0.12:
+        if dice.random() < 0.12:
             parts.append(self.trace(functions))
         tags = []
-        if hashes and rng.random() < 0.3:
-            old = hashes[int(rng.integers(0, len(hashes)))]
+        if hashes and dice.random() < 0.3:
+            old = dice.choice(hashes)
             tags.append(f'Fixes: {old[:12]} ("{" ".join(words[:5])}")')
-        who = self._prose(4)
-        tags += [f"Reported-by: {who[0]} {who[1]} <{who[0]}@example.org>"] * (rng.random() < 0.2)
+        who = self.prose(4)
+        tags += [f"Reported-by: {who[0]} {who[1]} <{who[0]}@example.org>"] * (dice.random() < 0.2)
         tags.append(f"Reviewed-by: {who[2]} {who[1]} <{who[2]}@example.com>")
         tags.append(f"Signed-off-by: {who[3]} {who[0]} <{who[3]}@example.net>")
         return subject, "\n\n".join((*parts, "\n".join(tags)))
@@ -350,7 +176,7 @@ class World:
             files = self._choose()
             functions = self._functions(files)
             subject, message = self._message(functions, hashes)
-            hash = self._rng.bytes(20).hex()
+            hash = self._dice.randbytes(20).hex()
             if len(hashes) < 50_000 or number % 7 == 0:
                 hashes.append(hash)
             called = self._functions(self._choose())
@@ -473,13 +299,8 @@ def _function(name: str, rng: np.random.Generator) -> list[str]:
     prefix = name.split("_")[0]
     count = int(rng.integers(8, 30))
     lines = [_line(prefix, rng) for _ in range(count)]
-    return [
-        f"static int {name}(struct {prefix}_dev *dev, int arg)",
-        "{",
-        *lines,
-        "\treturn 0;",
-        "}",
-    ]
+    head = f"static int {name}(struct {prefix}_dev *dev, int arg)"
+    return [head, "{", *lines, "\treturn 0;", "}"]
 
 
 def _line(prefix: str, rng: np.random.Generator) -> str:
