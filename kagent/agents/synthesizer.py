@@ -69,7 +69,7 @@ def synthesizer(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
             vmlinux=settings.vmlinux is not None,
             modules=settings.modules is not None,
             source=settings.kernel_src is not None,
-            index=settings.index is not None,
+            index=bool(settings.index),
         ),
         actions=Actions(
             fix=_joined(draft.fix, advice.fix),

@@ -63,10 +63,8 @@ def fix_status(
         typer.Option(metavar="B", help="Look at this branch or tag only; repeatable."),
     ] = None,
     index: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", envvar="KAGENT_INDEX", help="Commit index to find a log's fix in."
-        ),
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Commit index to find a log's fix in; several are one."),
     ] = None,
     check: Annotated[
         bool,
@@ -84,7 +82,9 @@ def fix_status(
             "give a HASH or --from-report FILE, one of them",
             hint="kagent fix-status be6e843fc51a --kernel-src ~/linux --release 6.6.30",
         )
-    asked = _Asked([hash], release) if hash else _from_report(from_report or "-", index, release)
+    asked = (
+        _Asked([hash], release) if hash else _from_report(from_report or "-", index or [], release)
+    )
     repo, revision = _repository(kernel_src)
     reports: list[FixReport] = []
     for wanted in asked.hashes:
@@ -137,24 +137,26 @@ def _repository(spec: str) -> tuple[Path, str | None]:
     return Path(before), revision
 
 
-def _from_report(source: str, index: Path | None, release: str | None) -> _Asked:
+def _from_report(source: str, index: Sequence[Path], release: str | None) -> _Asked:
     text = read_log(source)
     if text.lstrip()[:1] == "{":
         return _from_json(text, release)
     from kagent.klog import parse_log
+    from kagent.settings import Settings
 
     log = parse_log(text)
     if log.primary is None:
         raise NoReportError("no kernel report in it", hint="give the lines of the crash")
-    if index is None:
+    index = index or Settings().index
+    if not index:
         raise MissingDataError(
             "which commit fixes a log is not known without an index",
             hint="add --index DIR (`kagent index build`), or give the HASH",
         )
     from kagent.cli.index import log_query
-    from kagent.commits import CommitIndex
+    from kagent.commits import open_indexes
 
-    with CommitIndex.open(index) as opened:
+    with open_indexes(index) as opened:
         hits = opened.search_crash(log_query(log, text), 1)
     if not hits:
         raise NoReportError("no commit of the index looks like a fix")

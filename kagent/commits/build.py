@@ -106,7 +106,7 @@ class _Build:
     def __init__(self, job: Job, directory: Path, progress: Progress | None) -> None:
         self._job = job
         self._directory = directory
-        self._tell = progress or (lambda done, total: None)
+        self._tell = progress or _tell_nobody
         base = job.base.directory if job.base else None
         self.writer = IndexWriter(directory, job.identity, base=base)
         if self._rewritten():
@@ -296,10 +296,14 @@ class _Build:
             (self._directory / name).unlink(missing_ok=True)
 
 
+def _tell_nobody(_done: int, _total: int | None) -> None:
+    pass
+
+
 def _frames(
     reading: Reading, records: Iterable[bytes], done: int, passed: deque[tuple[int, str]]
 ) -> Iterator[Frame]:
-    """Records in frames; `passed` gets, for each, the count of records so far and the last's sum."""
+    """Records in frames; `passed` gets the count of records with each, and the last's sum."""
     held: list[bytes] = []
     size = 0
     for record in records:

@@ -14,9 +14,9 @@ from kagent.commits.embeddings import Embedder, make_embedder
 from kagent.commits.manifest import MANIFEST, read_manifest
 from kagent.commits.model import Commit, CrashQuery, Hit
 from kagent.commits.prepare import PostingKind
-from kagent.commits.search import search
 from kagent.commits.sources import describe, describe_index, grew, refreshed
 from kagent.commits.store import EMBEDDING, Store
+from kagent.commits.union import search_stores
 from kagent.errors import InputError
 
 if TYPE_CHECKING:
@@ -156,13 +156,23 @@ class CommitIndex:
         self._store.close()
         self._store = Store(directory)
 
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return self._store.directory
+
+    @property
+    def part(self) -> tuple[Store, Embedder]:
+        """What a search over several indexes needs of this one."""
+        return self._store, self._embedder
+
     def search(self, question: str, k: int = 4) -> list[Hit]:
         """The `k` commits that answer a question in plain words best."""
         return self.search_crash(CrashQuery(text=question), k)
 
     def search_crash(self, query: CrashQuery, k: int = 4) -> list[Hit]:
         """The `k` commits most likely to fix a crash, best first, at most one per subject."""
-        return search(self._store, self._embedder, query, k)
+        return search_stores({"": self.part}, query, k)
 
     def get(self, hash_prefix: str) -> Commit | None:
         """A commit by its hash, or by the start of one that names only it."""

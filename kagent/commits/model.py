@@ -82,3 +82,9 @@ class Hit:
     diff: str = ""
     files: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
+    posted: bool = False
+    """It is on a mailing list only; `hash` is then the Message-ID, where that is known."""
+    link: str = ""
+    """Where a posted patch can be read."""
+    index: str = ""
+    """Where several indexes were searched: the name of the one it is of."""

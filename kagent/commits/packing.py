@@ -22,6 +22,7 @@ __all__ = [
     "patch_key",
     "plain_subject",
     "posted_link",
+    "short_hash",
     "subject_key",
     "unpack_commit",
 ]
@@ -36,6 +37,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def is_posted(hash: str) -> bool:
     """Whether `hash` is the id of a change that was only posted, not a commit's."""
     return _HASH.fullmatch(hash) is None
+
+
+def short_hash(hash: str) -> str:
+    """Twelve digits of a commit's hash; the whole id of what was only posted."""
+    return hash if is_posted(hash) else hash[:12]
 
 
 def posted_link(hash: str) -> str:

@@ -15,10 +15,10 @@ _SHORT = 24
 
 
 def encode_ids(ids: Sequence[int] | Ids, last: int = 0) -> bytes:
-    """Ascending `ids`, all above `last`, which the list before them ends with.
+    r"""Ascending `ids`, all above `last`, which the list before them ends with.
 
     >>> encode_ids([1, 129, 429])
-    b'\\x01\\x80\\x01\\xac\\x02'
+    b'\x01\x80\x01\xac\x02'
     """
     if len(ids) < _SHORT:
         return _encode_few(ids, last)

@@ -105,8 +105,8 @@ def prepare_frame(header: dict[str, Any], records: Sequence[bytes]) -> Frame:
 def prepare(commits: Iterable[Commit]) -> Frame:
     """Rows, postings and bodies of some commits; see `prepare_frame`.
 
-    A row is (hash, subject, day, flags, breadth, files, fixes, subject key, patch key, quotes, count of
-    words), the lists as JSON.
+    A row is (hash, subject, day, flags, breadth, files, fixes, subject key, patch key, quotes,
+    count of words), the lists as JSON.
     """
     rows: list[Any] = []
     bodies: list[bytes] = []

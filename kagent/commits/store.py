@@ -319,13 +319,13 @@ class Store:
         found = [self.postings(kind, hash[:length]) for length in lengths]
         return [int(id) for id in np.unique(np.concatenate(found))] if found else []
 
-    def twins(self, commit: Commit) -> list[Row]:
-        """Other commits with the subject or the patch of `commit`, by id."""
-        keys = (subject_key(commit.subject), patch_key(commit.diff) if commit.diff else None)
+    def twins(self, subject: str, diff: str) -> list[Row]:
+        """Commits with that subject or patch, by id."""
+        keys = (subject_key(subject), patch_key(diff) if diff else None)
         query = "SELECT id FROM commits WHERE subject_key = ? UNION SELECT id FROM commits WHERE "
         with self._cursor() as cursor:
             found = cursor.execute(f"{query} patch_key = ? LIMIT 50", keys).fetchall()
-        return [row for row in self.rows([id for (id,) in found]) if row.hash != commit.hash]
+        return self.rows([id for (id,) in found])
 
     def hashes(self) -> Iterator[str]:
         """Of every commit, by id."""

@@ -20,9 +20,7 @@ _RENAME_EXCHANGE = 2  # linux/fs.h
 
 
 @contextlib.contextmanager
-def staging(
-    target: Path, *, keep: Callable[[BaseException], bool] = lambda error: False
-) -> Iterator[Path]:
+def staging(target: Path, *, keep: Callable[[BaseException], bool] | None = None) -> Iterator[Path]:
     """Give the directory beside `target` that takes its place when the block ends well.
 
     When the block raises, `target` stays as it was; what is in the directory is kept for the next
@@ -43,7 +41,7 @@ def staging(
         fresh.chmod(0o777 & ~_umask())
         _put_in_place(fresh, target)
     except BaseException as error:
-        kept = keep(error)
+        kept = keep is not None and keep(error)
         raise
     finally:
         if not kept:
