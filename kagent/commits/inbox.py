@@ -81,5 +81,5 @@ class Inbox:
             try:
                 _, kind, _, data = git.get_object_data(f"{hash}:m")
             except ValueError:  # GitPython's word for a missing object
-                kind, data = "", b""
-            yield data if kind == "blob" else b""
+                kind, data = b"", b""
+            yield data if kind in ("blob", b"blob") else b""

@@ -35,8 +35,11 @@ _MAX_MESSAGE = 64 * 1024
 _PATCH_TAG = re.compile(r"^\s{0,4}(?:\[[^\]\n]{0,80}\]\s{0,4}){0,3}\[[^\]\n]{0,80}\bPATCH\b", re.I)
 _VERSION = re.compile(r"\[[^\]\n]{0,80}?\bv(\d{1,3})\b", re.I)
 _IN_BODY = re.compile(r"(From|Subject|Date): (\S.{0,500})")
-_DIFF = re.compile(r"^(?:diff --git |--- (?:a/|/dev/null)|Index: )", re.M)
-_QUILT = re.compile(r"^--- (?:a/)?(\S{1,4000}).*\n\+\+\+ (?:b/)?(\S{1,4000})", re.M)
+_DIFF = re.compile(r"^(?:diff --git |--- \S[^\n]{0,4000}\n\+\+\+ \S|Index: )", re.M)
+# As for `patch -p1`: the first directory is the tree's.
+_QUILT = re.compile(
+    r"^--- (?:[^/\s]{1,200}/)?(\S{1,4000}).*\n\+\+\+ (?:[^/\s]{1,200}/)?(\S{1,4000})", re.M
+)
 _FROM_LINE = re.compile(rb"From \S+.{0,200}\d")
 _SIGNATURE = re.compile(r"\n-- ?(?:\n[^\n]{0,80}){0,2}\Z")
 _ID = re.compile(r"<\s{0,4}([^<>\s]{1,250})\s{0,4}>")
