@@ -233,7 +233,7 @@ class Store:
         return list(zip(ids[best].tolist(), scores[best].tolist(), strict=True))
 
     def rows(self, ids: Sequence[int]) -> list[Row]:
-        """Ranking facts of some commits, by id; not of postings that a newer version replaced."""
+        """Ranking facts of some commits, by id."""
         columns = (
             "SELECT id, hash, subject, day, flags, breadth, files, fixes FROM commits WHERE id IN"
         )
@@ -241,7 +241,7 @@ class Store:
             Row(id, hash, subject, day, flags, breadth, _tuple(files), _tuple(fixes))
             for id, hash, subject, day, flags, breadth, files, fixes in self._select(columns, ids)
         ]
-        return sorted((row for row in found if not row.flags & SUPERSEDED), key=lambda row: row.id)
+        return sorted(found, key=lambda row: row.id)
 
     def _select(self, columns: str, ids: Sequence[int]) -> list[Any]:
         found: list[Any] = []

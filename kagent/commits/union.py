@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from kagent.commits.mentions import upstream_commits
 from kagent.commits.model import Commit, CrashQuery, Hit
 from kagent.commits.packing import is_posted, patch_key, posted_link, short_hash, subject_key
-from kagent.commits.prepare import PostingKind
+from kagent.commits.prepare import SUPERSEDED, PostingKind
 from kagent.commits.search import search
 from kagent.commits.traits import POSTED
 
@@ -121,36 +121,47 @@ def search_stores(
 
 
 def _settled(hit: Hit, stores: Sequence[Store]) -> Hit:
-    """A posted patch as the commit it became, where an index has that; else marked as posted."""
+    """A posted patch as the commit it became, where an index has that; else its newest version."""
     if not is_posted(hit.hash):
         return hit
+    merged, newest = _twins(hit, stores)
+    if merged is not None:
+        said = f"was posted as {posted_link(hit.hash) or hit.hash}"
+        return replace(_as(hit, merged), why=(*hit.why, said))
+    hit = hit if newest is None else _as(hit, newest)
     link = posted_link(hit.hash)
-    merged = _merged(hit, stores)
-    if merged is None:
-        said = f"a fix is on the list, not merged yet{f': {link}' if link else ''}"
-        return replace(hit, posted=True, link=link, why=(said, *hit.why))
+    said = f"a fix is on the list, not merged yet{f': {link}' if link else ''}"
+    return replace(hit, posted=True, link=link, why=(said, *hit.why))
+
+
+def _as(hit: Hit, commit: Commit) -> Hit:
+    """What was found, in the form it has elsewhere."""
     return replace(
         hit,
-        hash=merged.hash,
-        subject=merged.subject,
-        author=merged.author,
-        date=merged.date,
-        message=merged.message,
-        diff=merged.diff,
-        files=merged.files,
-        fixes=merged.fixes,
-        why=(*hit.why, f"was posted as {link or hit.hash}"),
+        hash=commit.hash,
+        subject=commit.subject,
+        author=commit.author,
+        date=commit.date,
+        message=commit.message,
+        diff=commit.diff,
+        files=commit.files,
+        fixes=commit.fixes,
     )
 
 
-def _merged(hit: Hit, stores: Sequence[Store]) -> Commit | None:
+def _twins(hit: Hit, stores: Sequence[Store]) -> tuple[Commit | None, Commit | None]:
+    """The commit that a posted patch became, and the newest version of it that was posted."""
+    newest: Commit | None = None
     for store in stores:
-        twins = store.twins(hit.subject, hit.diff)
-        accepted = [row for row in twins if not row.flags & POSTED]
-        for commit in store.commits([row.id for row in accepted[:4]]):
+        rows = store.twins(hit.subject, hit.diff)
+        merged = [row.id for row in rows if not row.flags & POSTED]
+        for commit in store.commits(merged[:4]):
             if _is_same(hit, commit):
-                return commit
-    return None
+                return commit, None
+        current = [r for r in rows if r.flags & POSTED and not r.flags & SUPERSEDED]
+        if any(row.hash == hit.hash and row.flags & SUPERSEDED for row in rows) and current:
+            newest = next(store.commits([max(current, key=lambda row: row.day).id]))
+    return None, newest
 
 
 def _is_same(hit: Hit, commit: Commit) -> bool:

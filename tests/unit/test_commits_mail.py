@@ -188,8 +188,8 @@ def test_a_public_inbox_grows_and_replaces_versions(tmp_path: Path) -> None:
         assert set(index.stats()["sources"][0]["heads"]) == {"0.git", "1.git"}
         work = GitRepository.__new__(GitRepository)
         work.path, work.day = path / "work" / "1", 9
-        work.commit("[PATCH v2] hwmon: fan: init the lock\n",
-                    {"m": patch_mail("[PATCH v2] hwmon: fan: init the lock", number=3)})  # fmt: skip
+        subject = "[PATCH v2] hwmon: fan: init the lock"
+        work.commit(f"{subject}\n", {"m": patch_mail(subject, number=3)})
         work.git("push", "-q", str(path / "git" / "1.git"), "HEAD:main")
         assert index.update() == 1
         assert index.stats()["superseded"] == 1
