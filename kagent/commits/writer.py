@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kagent.commits.packing import is_posted
 from kagent.commits.postings import encode_ids
@@ -73,8 +74,9 @@ class IndexWriter:
         self._database = _open(directory)
         self.count: int = self._one("SELECT count(*) FROM commits")
         self._run: int = self._one("SELECT coalesce(max(run) + 1, 0) FROM scratch.runs")
-        self._postings: defaultdict[tuple[int, str], tuple[array[int], bytearray]]
-        self._postings = defaultdict(lambda: (array("I"), bytearray()))
+        # Bytes rather than lists of numbers: the garbage collector has nothing to look through.
+        self._postings: list[defaultdict[str, bytearray]] = [defaultdict(bytearray) for _ in KINDS]
+        self._weights: defaultdict[str, bytearray] = defaultdict(bytearray)
         self._arrays = {name: array(kind) for name, (kind, _) in _ARRAYS.items()}
         self.unsaved = 0
         """Commits added since the last `save`."""
@@ -98,6 +100,7 @@ class IndexWriter:
 
     def add(self, prepared: Any, bodies: Sequence[bytes]) -> None:
         """Store what `kagent.commits.prepare` made of some commits, without those that are in."""
+        before = self.count
         ids: list[int] = []
         for row, body in zip(prepared["rows"], bodies, strict=True):
             if self._known(row[0]):
@@ -117,20 +120,19 @@ class IndexWriter:
                 self._database.execute("INSERT INTO quotes VALUES (?, ?)", (self.count, packed))
             for name, value in (("length", length), ("day", row[2]), ("flags", row[3])):
                 self._arrays[name].append(value)
-        for kind, terms in prepared["postings"].items():
-            number = KINDS[kind]
-            weights = prepared["weights"] if number == _WORD else {}
-            for term, rows in terms.items():
-                self._post(number, term, [ids[row] for row in rows], weights.get(term))
+        if 0 in ids:
+            prepared = _without(prepared, ids)
+        self._post(prepared, np.arange(before + 1, self.count + 1, dtype="<u4"))
 
-    def _post(self, kind: int, term: str, ids: list[int], weights: Sequence[int] | None) -> None:
-        held, held_weights = self._postings[kind, term]
-        if 0 not in ids:
-            held.extend(ids)
-            held_weights.extend(weights or ())
-            return
-        held.extend(filter(None, ids))
-        held_weights.extend(w for w, id in zip(weights or (), ids, strict=False) if id)
+    def _post(self, prepared: Any, ids: npt.NDArray[np.uint32]) -> None:
+        """Note the rows of `prepared`, all of which have ids, under their terms."""
+        packed = [ids[row : row + 1].tobytes() for row in range(len(ids))]
+        for kind, terms in prepared["postings"].items():
+            held = self._postings[KINDS[kind]]
+            for term, rows in terms.items():
+                held[term] += b"".join([packed[row] for row in rows])
+        for word, weights in prepared["weights"].items():
+            self._weights[word] += bytes(weights)
 
     def _known(self, hash: str) -> bool:
         """Whether a commit is in, be it under a longer or a shorter form of its hash."""
@@ -160,16 +162,18 @@ class IndexWriter:
                 row = (name, self.count - len(values) + 1, np.asarray(values, stored).tobytes())
                 self._database.execute("INSERT INTO arrays VALUES (?, ?, ?)", row)
                 self._arrays[name] = array(kind)
-        self._database.executemany(
-            "INSERT INTO scratch.runs VALUES (?, ?, ?, ?, ?)",
-            (
-                (self._run, kind, term, np.asarray(ids, dtype="<u4").tobytes(), bytes(weights))
-                for (kind, term), (ids, weights) in sorted(self._postings.items())
-                if ids
-            ),
-        )
+        for kind, postings in enumerate(self._postings):
+            weights = self._weights if kind == _WORD else {}
+            self._database.executemany(
+                "INSERT INTO scratch.runs VALUES (?, ?, ?, ?, ?)",
+                (
+                    (self._run, kind, term, postings[term], weights.get(term, b""))
+                    for term in sorted(postings)
+                ),
+            )
+            postings.clear()
+        self._weights.clear()
         self._run += 1
-        self._postings.clear()
         self._database.execute("COMMIT")
         self._database.execute("BEGIN")
         self.unsaved = 0
@@ -257,6 +261,25 @@ class IndexWriter:
     def close(self) -> None:
         """Close the files; what was not saved is lost."""
         self._database.close()
+
+
+def _without(prepared: Any, ids: Sequence[int]) -> Any:
+    """`prepared` without the rows that have no id, the others numbered anew."""
+    number = {row: at for at, row in enumerate(row for row, id in enumerate(ids) if id)}
+    kept = {
+        kind: {
+            term: found
+            for term, rows in terms.items()
+            if (found := [number[row] for row in rows if row in number])
+        }
+        for kind, terms in prepared["postings"].items()
+    }
+    weights = {
+        word: [weight for weight, row in zip(found, rows, strict=True) if ids[row]]
+        for word, found in prepared["weights"].items()
+        for rows in (prepared["postings"]["word"][word],)
+    }
+    return {"postings": kept, "weights": {word: found for word, found in weights.items() if found}}
 
 
 def _open(directory: Path) -> sqlite3.Connection:

@@ -2,16 +2,19 @@
 
 ::
 
-    python tests/benchmarks/index_scale.py [SIZE ...] [--keep DIR] [--queries N]
+    python tests/benchmarks/index_scale.py [SIZE ...] [--keep DIR] [--queries N] [--read]
 
-Sizes default to 10k 100k 1M 1.3M. ``--keep DIR`` holds corpora and indexes, and a run that was
-stopped goes on there. Each size is searched in a process of its own; its resident memory is what
-the kernel counts for it (``VmHWM``, and the part of it that is no file).
+Sizes default to 10k 100k 1M 1.3M. ``--keep DIR`` holds the indexes, and a run that was stopped goes
+on there. Commits are written as a reader of commits would hand them over: their vectors are made
+up, by directory and file, not embedded. ``--read`` goes the whole way, over a corpus file, which
+takes several times as long. Each size is searched in a process of its own; its resident memory is
+what the kernel counts for it (``VmHWM``, and the part of it that is no file).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import resource
@@ -21,10 +24,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import faiss
 import numpy as np
-from synthetic import World
+from synthetic import DIMENSION, World
 
 from kagent.commits import CommitIndex, CrashQuery
+from kagent.commits.embeddings import CorpusEmbedder
+from kagent.commits.manifest import Manifest, Source, file_sum
+from kagent.commits.store import DATABASE, EMBEDDING, VECTORS
+from kagent.commits.swap import staging
+from kagent.commits.vectors import VectorFile, make_vectors
+from kagent.commits.writer import SCRATCH, IndexWriter
 
 _SUFFIXES = {"k": 1_000, "M": 1_000_000}
 
@@ -45,17 +55,60 @@ def corpus(world: World, count: int, folder: Path) -> Path:
     return path
 
 
-def build(count: int, folder: Path) -> Path:
+def write(count: int, out: Path) -> None:
+    """An index of `count` commits, without parsing and embedding them."""
+    world = World()
+    with staging(out, keep=lambda error: True) as folder:
+        writer = IndexWriter(folder, f"{count} made up")
+        rows = VectorFile(folder / "rows", DIMENSION)
+        done = writer.state("done") or 0
+        rows.keep(done)
+        frames = itertools.islice(world.prepared(count), done // world.FRAME, None)
+        for prepared, bodies, vectors in frames:
+            writer.add(prepared, bodies)
+            rows.append(vectors)
+            writer.own(done, range(done + 1, done + len(bodies) + 1))
+            done += len(bodies)
+            writer.note("done", done)
+            if writer.unsaved >= 16_384 or done == count:
+                rows.sync()
+                writer.save()
+        writer.merge_runs()
+        embedder = CorpusEmbedder()
+        embedder.learn(f"{r['subject']} {r['message']}" for r in world.rows(min(count, 20_000)))
+        embedder.save(folder / EMBEDDING)
+        index, facts = make_vectors(rows)
+        faiss.write_index(index, str(folder / VECTORS))
+        writer.move_owners()
+        writer.save()
+        writer.seal()
+        for name in (SCRATCH, f"{SCRATCH}-journal", "rows"):
+            (folder / name).unlink(missing_ok=True)
+        Manifest(
+            sources=[Source(kind="jsonl", location="made up")],
+            embedding=embedder.id,
+            dimension=index.d,
+            commits=count,
+            vectors=index.ntotal,
+            learnt_from=min(count, 20_000),
+            vector_index=facts,
+            files={name: file_sum(folder / name) for name in (DATABASE, VECTORS, EMBEDDING)},
+        ).write(folder)
+
+
+def build(count: int, folder: Path, *, read: bool) -> Path:
     out = folder / f"{count}.index"
     if out.exists():
         return out
-    source = corpus(World(), count, folder)
     start, cpu = time.perf_counter(), time.process_time()
-    CommitIndex.build(source, out).close()
+    if read:
+        CommitIndex.build(corpus(World(), count, folder), out).close()
+    else:
+        write(count, out)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{count}: built in {time.perf_counter() - start:.0f} s "
+        f"{count}: made in {time.perf_counter() - start:.0f} s "
         f"({time.process_time() - cpu:.0f} s of CPU, {used.ru_utime:.0f} s in workers), "
         f"peak {peak:.0f} MiB",
         flush=True,
@@ -114,6 +167,7 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*", type=size, metavar="SIZE")
     parser.add_argument("--keep", type=Path, metavar="DIR")
     parser.add_argument("--queries", type=int, default=200, metavar="N")
+    parser.add_argument("--read", action="store_true", help="parse and embed a corpus file")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -123,7 +177,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        built = [build(count, folder) for count in sizes]
+        built = [build(count, folder, read=options.read) for count in sizes]
         print(
             f"{'commits':>9}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>9}{'first s':>9}{'RSS MiB':>9}"
             f"{'no file':>9}{'B each':>9}  vectors"

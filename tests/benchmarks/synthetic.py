@@ -8,8 +8,12 @@ law: a few subsystems, files, functions and words make most of the history.
 from __future__ import annotations
 
 import itertools
+import json
 import random
+import re
 import subprocess
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +21,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
-__all__ = ["World"]
+from kagent.commits.names import words
+from kagent.commits.packing import day_of, subject_key
+from kagent.commits.prepare import KINDS
+
+__all__ = ["DIMENSION", "World"]
+
+DIMENSION = 192
+"""Of made-up vectors: that of the default embedding."""
+_NAMES = re.compile(r"[a-z]+_[a-z]+_\w+")
 
 _VERBS_TEXT = """
     init exit probe remove read write get put alloc free lock unlock start stop open close map unmap
@@ -191,6 +204,73 @@ class World:
                 "functions": functions,
                 "called": [*called, *(f"{n.split('_')[0]}_{n.split('_')[-1]}" for n in called)],
             }
+
+    FRAME = 512
+    """Commits that `prepared` gives at once."""
+
+    def prepared(self, count: int) -> Iterator[tuple[dict[str, Any], list[bytes], bytes]]:
+        """`count` changes as `kagent.commits.prepare.prepare` makes them, and a vector of each.
+
+        Names are taken apart once instead of in every text, and nothing is parsed.
+        """
+        centres: dict[str, npt.NDArray[np.float32]] = {}
+        rows = self.rows(count)
+        while batch := list(itertools.islice(rows, self.FRAME)):
+            postings: dict[str, defaultdict[str, list[int]]]
+            postings = {kind: defaultdict(list) for kind in KINDS}
+            weights: defaultdict[str, list[int]] = defaultdict(list)
+            facts: list[Any] = []
+            bodies: list[bytes] = []
+            for number, row in enumerate(batch):
+                message, functions, files = row["message"], row["functions"], row["files"]
+                counted: Counter[str] = Counter()
+                for text, worth in (
+                    (row["subject"], 30),
+                    (message, 10),
+                    (" ".join((*files, *functions, *row["called"])), 7),
+                ):
+                    for word in words(text):
+                        counted[word] += worth
+                for word, weight in counted.items():
+                    postings["word"][word].append(number)
+                    weights[word].append(min(weight, 255))
+                fixes = [tag[:12] for tag in message.split("Fixes: ")[1:]]
+                trace = "Call Trace" in message
+                for kind, terms in (
+                    ("function", functions),
+                    ("file", files),
+                    ("directory", {path.rpartition("/")[0] for path in files}),
+                    ("identifier", row["called"]),
+                    ("mention", {*functions[:3], *_NAMES.findall(message)}),
+                    ("fixes", fixes),
+                    ("quoted", _NAMES.findall(message) if trace else ()),
+                ):
+                    for term in dict.fromkeys(terms):
+                        postings[kind][term].append(number)
+                quote = [["KASAN", "KASAN", *_NAMES.findall(message)[:20]]] if trace else []
+                facts.append(
+                    (row["hash"], row["subject"], day_of(row["date"]), 3 if fixes else 2,
+                     len(files), json.dumps(files), json.dumps(fixes),
+                     subject_key(row["subject"]), None, json.dumps(quote) if quote else "",
+                     sum(counted.values()) // 10)
+                )  # fmt: skip
+                body = (row["author"], row["date"], message, "", functions, row["called"], 0)
+                bodies.append(zlib.compress(json.dumps(body).encode(), 1))
+            found = np.stack([self._vector(row["files"][0], centres) for row in batch])
+            found /= np.linalg.norm(found, axis=1, keepdims=True)
+            answer = {"rows": facts, "postings": postings, "weights": weights}
+            yield answer, bodies, found.astype("<f2").tobytes()
+
+    def _vector(
+        self, path: str, centres: dict[str, npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.float32]:
+        """Near those of the same file, less near those of the same directory."""
+        whole = self._rng.standard_normal(DIMENSION, dtype=np.float32) * np.float32(0.8)
+        for part, share in ((path.rpartition("/")[0], 0.8), (path, 0.6)):
+            if part not in centres:
+                centres[part] = self._rng.standard_normal(DIMENSION, dtype=np.float32)
+            whole += centres[part] * np.float32(share)
+        return whole
 
     def crashes(self, count: int) -> Iterator[list[str]]:
         """Stacks to search for: functions, innermost first."""
