@@ -136,11 +136,14 @@ class Store:
         if file is None:
             return None
         with self._lock:
+            self._check_sum(name, file)
             file.seek(0)
-            data = file.read()
-        if hashlib.sha256(data).hexdigest() != self.manifest.files[name].sha256:
+            return file.read()
+
+    def _check_sum(self, name: str, file: IO[bytes]) -> None:
+        file.seek(0)
+        if hashlib.file_digest(file, "sha256").hexdigest() != self.manifest.files[name].sha256:
             raise self._corrupt(f"{name} has not the checksum the manifest states")
-        return data
 
     def vectors(self) -> Any:
         """The FAISS index; loaded on first use, not to be changed."""
@@ -157,9 +160,12 @@ class Store:
         file = self._files.get(VECTORS)
         if file is None:
             raise self._corrupt(f"{VECTORS} is missing")
+        if self.manifest.vector_index.kind == "exact":
+            # FAISS trusts what it reads; what is too large to be summed up here is only mapped.
+            self._check_sum(VECTORS, file)
         try:
             index = open_vectors(file, self.directory / VECTORS, mapped=mapped)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise self._corrupt(f"{VECTORS}: {error}") from error
         if (index.d, index.ntotal) != (self.manifest.dimension, self.manifest.vectors):
             raise self._corrupt(f"{VECTORS} is not the file that the manifest describes")
@@ -241,6 +247,8 @@ class Store:
             Row(id, hash, subject, day, flags, breadth, _tuple(files), _tuple(fixes))
             for id, hash, subject, day, flags, breadth, files, fixes in self._select(columns, ids)
         ]
+        if len(found) != len(set(ids)):
+            raise self._corrupt(f"{DATABASE}: lists name commits that are not there")
         return sorted(found, key=lambda row: row.id)
 
     def _select(self, columns: str, ids: Sequence[int]) -> list[Any]:

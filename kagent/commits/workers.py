@@ -39,6 +39,8 @@ TASKS = {
 }
 """Name of a task → module and function that does it, frame in, frame out."""
 _MOST = 8
+_WORTH_IT = 6
+"""Frames: fewer are done before the processes have started."""
 _LENGTHS = struct.Struct("<II")
 
 
@@ -52,7 +54,7 @@ def run_task(name: str) -> Task:
 class Workers:
     """Runs one task over frames; results come in the order of the frames.
 
-    With one processor, or one frame, everything happens in this process.
+    With one processor, or a few frames, everything happens in this process.
     """
 
     def __init__(self, task: str, processes: int | None = None) -> None:
@@ -70,8 +72,8 @@ class Workers:
             RuntimeError: a child died, or the task failed by a mistake in it.
         """
         source = iter(frames)
-        first = list(itertools.islice(source, 2))
-        if self._count < 2 or len(first) < 2:
+        first = list(itertools.islice(source, _WORTH_IT))
+        if self._count < 2 or len(first) < _WORTH_IT:
             task = run_task(self._task)
             for frame in (*first, *source):
                 yield task(*frame)

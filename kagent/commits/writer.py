@@ -17,7 +17,7 @@ import sys
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -162,12 +162,13 @@ class IndexWriter:
                 row = (name, self.count - len(values) + 1, np.asarray(values, stored).tobytes())
                 self._database.execute("INSERT INTO arrays VALUES (?, ?, ?)", row)
                 self._arrays[name] = array(kind)
-        for kind, postings in enumerate(self._postings):
-            weights = self._weights if kind == _WORD else {}
+        for number, postings in enumerate(self._postings):
+            weights: Mapping[str, bytes | bytearray]
+            weights = self._weights if number == _WORD else {}
             self._database.executemany(
                 "INSERT INTO scratch.runs VALUES (?, ?, ?, ?, ?)",
                 (
-                    (self._run, kind, term, postings[term], weights.get(term, b""))
+                    (self._run, number, term, postings[term], weights.get(term, b""))
                     for term in sorted(postings)
                 ),
             )
