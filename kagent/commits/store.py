@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +142,10 @@ class Store:
 
     def _check_sum(self, name: str, file: IO[bytes]) -> None:
         file.seek(0)
-        if hashlib.file_digest(file, "sha256").hexdigest() != self.manifest.files[name].sha256:
+        if (
+            hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+            != self.manifest.files[name].sha256
+        ):
             raise self._corrupt(f"{name} has not the checksum the manifest states")
 
     def vectors(self) -> Any:

@@ -200,21 +200,28 @@ def _keys(hit: Hit) -> list[object]:
 
 
 def _one_of(same: Sequence[Hit]) -> Hit:
-    """The hit that stands for all: merged before posted, the original before its backports."""
-    first = min(same, key=lambda hit: (hit.posted, bool(upstream_commits(hit.message)), -hit.score))
+    """The hit that stands for all: merged before posted, the original before its backports.
+
+    Of equals the one whose index was named first.
+    """
+    first = min(same, key=lambda hit: (hit.posted, bool(upstream_commits(hit.message))))
     best = max(same, key=lambda hit: hit.score)
-    others = {
-        f"also as {short_hash(hit.hash)}" + (f" in {hit.index}" if hit.index else "")
+    others = dict.fromkeys(
+        f"also in {hit.index}" if hit.hash == first.hash else _other_form(hit)
         for hit in same
         if (hit.hash, hit.index) != (first.hash, first.index)
-    }
+    )
     return replace(
         first,
         score=best.score,
         confidence=best.confidence,
         verdict=best.verdict,
-        why=(*dict.fromkeys((*first.why, *sorted(others)[:4])),),
+        why=tuple(dict.fromkeys((*first.why, *list(others)[:4]))),
     )
+
+
+def _other_form(hit: Hit) -> str:
+    return f"also as {short_hash(hit.hash)}" + (f" in {hit.index}" if hit.index else "")
 
 
 def _with_history(hit: Hit, stores: Sequence[Store]) -> Hit:

@@ -88,7 +88,7 @@ def make_vectors(rows: VectorFile) -> tuple[Any, VectorFacts]:
     )
     random = np.random.default_rng(_SEED)
     sample = random.choice(count, min(count, lists * _TRAIN_PER_LIST), replace=False)
-    index.cp.niter, index.cp.seed = 8, _SEED
+    index.cp.niter, index.cp.seed, index.cp.min_points_per_centroid = 8, _SEED, 1
     index.train(rows.mapped()[np.sort(sample)].astype(np.float32))
     for block in rows.blocks():
         index.add(block)
@@ -98,7 +98,8 @@ def make_vectors(rows: VectorFile) -> tuple[Any, VectorFacts]:
 def _measure(index: Any, rows: VectorFile) -> VectorFacts:
     """The least number of lists that finds enough, by queries of stored vectors."""
     count = len(rows.mapped())
-    chosen = np.sort(np.random.default_rng(_SEED + 1).choice(count, _QUERIES, replace=False))
+    dice = np.random.default_rng(_SEED + 1)
+    chosen = np.sort(dice.choice(count, min(_QUERIES, count), replace=False))
     queries = rows.mapped()[chosen].astype(np.float32)
     true = _nearest(rows, queries, 250)
     probes, recall = 1, (0.0, 0.0)
