@@ -245,7 +245,9 @@ def _print_hits(hits: Sequence[Hit], *, crash: bool) -> None:
         line.append(f"  {_safe(hit.subject)}", style="bold")
         console.print(line)
         sure = " (confident)" if hit.verdict == "confident" else ""
-        facts = f"   {_safe(hit.author)}, {_safe(hit.date[:10])}, confidence {hit.confidence:.2f}{sure}"
+        facts = (
+            f"   {_safe(hit.author)}, {_safe(hit.date[:10])}, confidence {hit.confidence:.2f}{sure}"
+        )
         console.print(Text(facts, style="dim"))
         for reason in hit.why:
             console.print(Text(f"   - {_safe(reason)}"))

@@ -217,8 +217,17 @@ class Store:
             "SELECT id, hash, subject, day, flags, breadth, files, fixes FROM commits WHERE id IN"
         )
         found = [
-            Row(*facts, tuple(json.loads(files)), tuple(json.loads(fixes)) if fixes != "[]" else ())
-            for *facts, files, fixes in self._select(columns, ids)
+            Row(
+                id=row[0],
+                hash=row[1],
+                subject=row[2],
+                day=row[3],
+                flags=row[4],
+                breadth=row[5],
+                files=tuple(json.loads(row[6])),
+                fixes=tuple(json.loads(row[7])) if row[7] != "[]" else (),
+            )
+            for row in self._select(columns, ids)
         ]
         return sorted(found, key=lambda row: row.id)
 

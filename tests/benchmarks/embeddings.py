@@ -95,7 +95,9 @@ class Corpus:
         else:
             lengths = np.asarray(counts.sum(axis=1)).ravel()
             norm = 1.2 * (0.25 + 0.75 * lengths / self.mean)
-            matrix.data = 2.2 * matrix.data / (matrix.data + np.repeat(norm, np.diff(matrix.indptr)))
+            matrix.data = (
+                2.2 * matrix.data / (matrix.data + np.repeat(norm, np.diff(matrix.indptr)))
+            )
         matrix = matrix @ sparse.diags(self.idf)
         norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
         return (sparse.diags(1 / np.maximum(norms, 1e-9)) @ matrix).tocsr()

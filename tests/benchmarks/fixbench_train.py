@@ -11,8 +11,9 @@ candidates and their signals are gathered once, and kept in ``--cache``. Then:
 1. weights: softmax over each crash's candidates with a ridge penalty, in `FOLDS` folds split by the
    fix, so that a fix never stands on both sides; recall of the held-out pairs is printed in both
    settings, and without what a benchmark may overstate (trailers, dates);
-2. confidence: a logistic function of `kagent.commits.ranker.FACTS`, fitted on the held-out lists, each
-   once as it is and once without its right commits; the thresholds are chosen on folds of their own;
+2. confidence: a logistic function of `kagent.commits.ranker.FACTS`, fitted on the held-out lists,
+   each once as it is and once without its right commits; the thresholds are chosen on folds of
+   their own;
 3. ``--ablate``: each signal alone, and all but each, by the same folds;
 4. ``--write``: fit on all pairs and write ``kagent/commits/ranking.json``.
 
@@ -50,18 +51,44 @@ RIDGE = 0.001
 NAMES = tuple(DESCRIPTIONS)
 POSTED_PAIRS = 0.3
 """Weight of a pair whose fix was posted but not accepted: it teaches what fixes look like, but that
-unmerged changes are as doubtful as merged ones holds for these archives only."""
+unmerged changes are as likely as merged ones holds for these archives only."""
 JUDGED = {"reference": 14.0, "blamed": 3.0, "members": 0.5}
-"""Signals that the pairs are silent about: their logs have no ids, no blame and no decoded fault."""
-AGAINST = frozenset(("other_symptom", "revert", "posted", "broad", "older", "later", "stable_older",
-                     "stable_later", "undated_older", "culprit_late"))
+"""Signals that the pairs are silent about: they name no bugs, and have no blame or decoded fault."""
+AGAINST = frozenset(
+    (
+        "other_symptom",
+        "revert",
+        "posted",
+        "broad",
+        "older",
+        "later",
+        "stable_older",
+        "stable_later",
+        "undated_older",
+        "culprit_late",
+    )
+)
 """Signals that may only speak against a commit; all others may only speak for it."""
 QUOTED_PAIRS = 0.15
 """Weight of a pair whose log was cut out of the fix's own message."""
 TRAILERS = ("reported", "syzbot", "foreign_syzbot", "fix_tag", "stable")
-DATES = tuple(n for n in NAMES if n in
-              ("older", "later", "at_once", "soon", "in_time", "stable_older", "stable_later",
-               "undated_older", "culprit_late", "culprit_fresh"))
+DATES = tuple(
+    n
+    for n in NAMES
+    if n
+    in (
+        "older",
+        "later",
+        "at_once",
+        "soon",
+        "in_time",
+        "stable_older",
+        "stable_later",
+        "undated_older",
+        "culprit_late",
+        "culprit_fresh",
+    )
+)
 PRECISION = 0.92
 """Asked of the hits called confident, by lists with and without their fix; 0.9 and a margin."""
 
@@ -217,8 +244,10 @@ def cross_validate(natural: Sequence[Pair], stripped: Sequence[Pair]) -> list[An
             show(f"stripped {name}", recalls(stripped, folds, kind))
     accepted = KINDS["separate/accepted"]
     for name, lost in (("trailers", TRAILERS), ("dates", DATES), ("both", TRAILERS + DATES)):
-        show(f"stripped without {name}, refitted", recalls(
-            stripped, held_out(natural, mask(lost)), accepted))
+        show(
+            f"stripped without {name}, refitted",
+            recalls(stripped, held_out(natural, mask(lost)), accepted),
+        )
         blind = [np.where(mask(lost), weights, 0.0) for weights in folds]
         show(f"stripped without {name}, same weights", recalls(stripped, blind, accepted))
     return folds
@@ -285,7 +314,9 @@ def logistic(table: Any, right: Any, weight: Any) -> Any:
     return minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B").x
 
 
-def confidence(pairs: Sequence[Pair], folds: Sequence[Any]) -> tuple[dict[str, float], float, float]:
+def confidence(
+    pairs: Sequence[Pair], folds: Sequence[Any]
+) -> tuple[dict[str, float], float, float]:
     lists = hit_lists(pairs, folds)
     stated = np.zeros(len(lists.right))
     for fold in range(FOLDS):
@@ -307,7 +338,8 @@ def confidence(pairs: Sequence[Pair], folds: Sequence[Any]) -> tuple[dict[str, f
     print(
         f"confident >= {confident:.3f}: {precision[enough[-1]] if len(enough) else 0:.3f} right, "
         f"coverage {present / (weight.sum() / 2):.3f} of the lists with their fix; "
-        f"abstain < {doubtful:.3f}: {(weight * (sure < doubtful)).sum() / weight.sum():.3f} of all lists"
+        f"abstain < {doubtful:.3f}: "
+        f"{(weight * (sure < doubtful)).sum() / weight.sum():.3f} of all lists"
     )
     final = logistic(lists.table, lists.right, lists.weight)
     return dict(zip(FACTS, final.tolist(), strict=True)), confident, doubtful
