@@ -5,7 +5,7 @@
     python tests/benchmarks/fixbench_train.py --index natural.index --stripped stripped.index
         [--cache DIR] [--write] [--ablate]
 
-Needs the two indexes that ``fixbench.py --setting ... --index DIR`` builds. For every dev pair the
+Needs the two indexes that ``fixbench.py --setting ... --index DIR`` builds. For every separate dev pair the
 candidates and their signals are gathered once, and kept in ``--cache``. Then:
 
 1. weights: softmax over each crash's candidates with a ridge penalty, in `FOLDS` folds split by the
@@ -47,9 +47,9 @@ from kagent.klog import parse_log
 
 OUT = Path(ranker_module.__file__).with_name("ranking.json")
 FOLDS = 5
-RIDGE = 0.001
+RIDGE = 0.0005
 NAMES = tuple(DESCRIPTIONS)
-POSTED_PAIRS = 0.3
+POSTED_PAIRS = 0.2
 """Weight of a pair whose fix was posted but not accepted: it teaches what fixes look like, but that
 unmerged changes are as likely as merged ones holds for these archives only."""
 JUDGED = {"reference": 14.0, "blamed": 3.0, "members": 0.5}
@@ -69,8 +69,6 @@ AGAINST = frozenset(
     )
 )
 """Signals that may only speak against a commit; all others may only speak for it."""
-QUOTED_PAIRS = 0.15
-"""Weight of a pair whose log was cut out of the fix's own message."""
 TRAILERS = ("reported", "syzbot", "foreign_syzbot", "fix_tag", "stable")
 DATES = tuple(
     n
@@ -129,14 +127,14 @@ def gathered(index: CommitIndex, queries: Sequence[dict[str, Any]]) -> Iterator[
         )
 
 
-def load(directory: Path, cache: Path | None, quoted: bool = True) -> list[Pair]:
+def load(directory: Path, cache: Path | None) -> list[Pair]:
     file = cache / f"{directory.name}.pickle" if cache else None
     if file and file.exists():
         with file.open("rb") as stored:
             names, pairs = pickle.load(stored)
         if names == NAMES:
             return pairs
-    queries = [row for row in read_rows(QUERIES) if quoted or row["pair"] != "quoted"]
+    queries = [row for row in read_rows(QUERIES) if row["pair"] != "quoted"]
     with CommitIndex.open(directory) as index:
         pairs = list(gathered(index, queries))
     if file:
@@ -146,9 +144,7 @@ def load(directory: Path, cache: Path | None, quoted: bool = True) -> list[Pair]
 
 
 def weight_of(pair: Pair) -> float:
-    return (QUOTED_PAIRS if pair.kind == "quoted" else 1.0) * (
-        1.0 if pair.accepted else POSTED_PAIRS
-    )
+    return 1.0 if pair.accepted else POSTED_PAIRS
 
 
 class Fit:
@@ -222,11 +218,10 @@ def recalls(pairs: Sequence[Pair], folds: Sequence[Any], kind: Callable[[Pair], 
 
 
 KINDS: dict[str, Callable[[Pair], bool]] = {
-    "separate/accepted": lambda pair: pair.accepted and pair.kind != "quoted",
+    "separate/accepted": lambda pair: pair.accepted,
     "syzbot/accepted": lambda pair: pair.accepted and pair.kind == "syzbot",
     "report/accepted": lambda pair: pair.accepted and pair.kind == "report",
-    "separate/posted": lambda pair: not pair.accepted and pair.kind != "quoted",
-    "quoted/accepted": lambda pair: pair.accepted and pair.kind == "quoted",
+    "separate/posted": lambda pair: not pair.accepted,
 }
 
 
@@ -240,8 +235,7 @@ def cross_validate(natural: Sequence[Pair], stripped: Sequence[Pair]) -> list[An
     folds = held_out(natural, mask())
     for name, kind in KINDS.items():
         show(f"natural {name}", recalls(natural, folds, kind))
-        if any(map(kind, stripped)):
-            show(f"stripped {name}", recalls(stripped, folds, kind))
+        show(f"stripped {name}", recalls(stripped, folds, kind))
     accepted = KINDS["separate/accepted"]
     for name, lost in (("trailers", TRAILERS), ("dates", DATES), ("both", TRAILERS + DATES)):
         show(
@@ -370,7 +364,7 @@ def main() -> None:
     if not SHARED.is_dir():
         parser.exit(1, f"no {SHARED}: the benchmark data is not shipped\n")
     natural = load(options.index, options.cache)
-    stripped = load(options.stripped, options.cache, quoted=False)
+    stripped = load(options.stripped, options.cache)
     folds = cross_validate(natural, stripped)
     learnt = confidence(natural, folds)
     if options.ablate:
