@@ -52,6 +52,9 @@ _COLUMNS = (
 )
 
 
+_MAX_FREQUENCIES = 1 << 16
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What ranking needs of a commit."""
@@ -82,6 +85,7 @@ class Store:
         self.directory = directory
         self._lock = threading.Lock()
         self._faiss: Any = None
+        self._frequencies: dict[str, int] = {}
         self._calendar: npt.NDArray[np.int64] | None = None
         for _ in range(5):
             self.manifest = read_manifest(directory)
@@ -192,9 +196,15 @@ class Store:
 
     def frequency(self, word: str) -> int:
         """In how many commits a word of the full text occurs."""
-        with self._cursor() as cursor:
-            row = cursor.execute("SELECT doc FROM vocabulary WHERE term = ?", (word,)).fetchone()
-        return int(row[0]) if row else 0
+        known = self._frequencies.get(word)
+        if known is None:
+            query = "SELECT doc FROM vocabulary WHERE term = ?"
+            with self._cursor() as cursor:
+                row = cursor.execute(query, (word,)).fetchone()
+            known = int(row[0]) if row else 0
+            if len(self._frequencies) < _MAX_FREQUENCIES:
+                self._frequencies[word] = known
+        return known
 
     def match(self, terms: Sequence[str], k: int) -> list[tuple[int, float]]:
         """(commit id, BM25) of the `k` commits that match any of `terms` best."""

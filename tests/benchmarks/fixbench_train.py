@@ -5,8 +5,8 @@
     python tests/benchmarks/fixbench_train.py --index natural.index --stripped stripped.index
         [--cache DIR] [--write] [--ablate]
 
-Needs the two indexes that ``fixbench.py --setting ... --index DIR`` builds. For every separate dev pair the
-candidates and their signals are gathered once, and kept in ``--cache``. Then:
+Needs the two indexes that ``fixbench.py --setting ... --index DIR`` builds. For every separate
+dev pair the candidates and their signals are gathered once, and kept in ``--cache``. Then:
 
 1. weights: softmax over each crash's candidates with a ridge penalty, in `FOLDS` folds split by the
    fix, so that a fix never stands on both sides; recall of the held-out pairs is printed in both
@@ -52,8 +52,9 @@ NAMES = tuple(DESCRIPTIONS)
 POSTED_PAIRS = 0.2
 """Weight of a pair whose fix was posted but not accepted: it teaches what fixes look like, but that
 unmerged changes are as likely as merged ones holds for these archives only."""
-JUDGED = {"reference": 14.0, "blamed": 3.0, "members": 0.5}
-"""Signals that the pairs are silent about: they name no bugs, and have no blame or decoded fault."""
+JUDGED = {"reference": 14.0, "blamed": 3.0, "members": 0.5, "quoted_places": 2.0}
+"""Signals that the pairs are silent about: they name no bugs and have no blame or decoded fault,
+and few of their fixes quote a log."""
 AGAINST = frozenset(
     (
         "other_symptom",
