@@ -245,8 +245,11 @@ class Store:
         """(day, flags) of every commit, a row an id (0 is none); read once."""
         if self._calendar is None:
             with self._cursor() as cursor:
-                found = cursor.execute("SELECT day, flags FROM commits ORDER BY id").fetchall()
-            self._calendar = np.array([(-1, 0), *found], dtype=np.int64)
+                found = cursor.execute("SELECT id, day, flags FROM commits").fetchall()
+            table = np.array(found, dtype=np.int64).reshape(-1, 3)
+            calendar = np.full((self.manifest.commits + 1, 2), (-1, 0), dtype=np.int64)
+            calendar[table[:, 0]] = table[:, 1:]
+            self._calendar = calendar
         return self._calendar
 
     def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:

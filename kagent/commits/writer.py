@@ -41,6 +41,7 @@ CREATE TABLE commits (
     diff BLOB NOT NULL, trailers TEXT NOT NULL, identifiers TEXT NOT NULL,
     truncated INTEGER NOT NULL);
 CREATE UNIQUE INDEX commits_hash ON commits (hash);
+CREATE INDEX commits_calendar ON commits (day, flags);
 CREATE TABLE quotes (commit_id INTEGER PRIMARY KEY, reports TEXT NOT NULL);
 CREATE TABLE chunks (id INTEGER PRIMARY KEY, commit_id INTEGER NOT NULL);
 CREATE TABLE postings (kind TEXT, term TEXT, ids BLOB NOT NULL, PRIMARY KEY (kind, term))

@@ -27,7 +27,7 @@ import json
 import pickle
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +176,8 @@ class Fit:
         each -= np.repeat(self.weights / good, self.counts) * shares * self.right
         return loss, self.columns.T @ each + 2 * RIDGE * weights
 
-    def solve(self) -> Any:
-        start = np.zeros(self.columns.shape[1])
+    def solve(self, near: Any = None) -> Any:
+        start = np.zeros(self.columns.shape[1]) if near is None else near[self.free]
         signs = [name in AGAINST for name, free in zip(NAMES, self.free, strict=True) if free]
         bounds = [(None, 0.0) if against else (0.0, None) for against in signs]
         found = minimize(
@@ -202,9 +202,12 @@ def rank_of(pair: Pair, weights: Any) -> int | None:
     return int(found[0]) + 1 if len(found) else None
 
 
-def held_out(pairs: Sequence[Pair], kept: Any) -> list[Any]:
-    """Weights per fold, fitted on the other folds."""
-    return [Fit([p for p in pairs if p.fold != fold], kept).solve() for fold in range(FOLDS)]
+def held_out(pairs: Sequence[Pair], kept: Any, near: Sequence[Any] | None = None) -> list[Any]:
+    """Weights per fold, fitted on the other folds; `near` are weights to begin with."""
+    return [
+        Fit([p for p in pairs if p.fold != fold], kept).solve(near[fold] if near else None)
+        for fold in range(FOLDS)
+    ]
 
 
 def mask(without: Sequence[str] = (), only: Sequence[str] | None = None) -> Any:
@@ -241,24 +244,40 @@ def cross_validate(natural: Sequence[Pair], stripped: Sequence[Pair]) -> list[An
     for name, lost in (("trailers", TRAILERS), ("dates", DATES), ("both", TRAILERS + DATES)):
         show(
             f"stripped without {name}, refitted",
-            recalls(stripped, held_out(natural, mask(lost)), accepted),
+            recalls(stripped, held_out(natural, mask(lost), folds), accepted),
         )
         blind = [np.where(mask(lost), weights, 0.0) for weights in folds]
         show(f"stripped without {name}, same weights", recalls(stripped, blind, accepted))
     return folds
 
 
-def ablate(natural: Sequence[Pair], stripped: Sequence[Pair]) -> None:
+_NEAR = 200
+
+
+def nearest(pairs: Sequence[Pair], folds: Sequence[Any]) -> list[Pair]:
+    """The pairs with only their right candidates and the `_NEAR` best others."""
+    out = []
+    for pair in pairs:
+        scores = pair.values @ folds[pair.fold]
+        kept = np.union1d(np.argsort(-scores)[:_NEAR], np.flatnonzero(pair.right))
+        values, right, group = pair.values[kept], pair.right[kept], pair.group[kept]
+        out.append(replace(pair, values=values, right=right, group=group))
+    return out
+
+
+def ablate(natural: Sequence[Pair], stripped: Sequence[Pair], folds: Sequence[Any]) -> None:
+    """Each signal alone (its weight does not matter then), and all but each, refitted."""
     accepted = KINDS["separate/accepted"]
     head = f"{'n':>6}{'R@1':>8}{'R@4':>8}{'R@10':>8}{'R@100':>8}{'MRR':>8}"
     show("stripped, one signal alone", head)
     for name in NAMES:
-        alone = np.where(mask(only=(name,)), Fit(natural, mask(only=(name,))).solve(), 0.0)
+        alone = np.where(mask(only=(name,)), -1.0 if name in AGAINST else 1.0, 0.0)
         show(f"  {name}", recalls(stripped, [alone] * FOLDS, accepted))
-    show("natural, all signals but one, held out", head)
-    show("  (all)", recalls(natural, held_out(natural, mask()), accepted))
+    near = nearest(natural, folds)
+    show(f"natural, all but one, held out, {_NEAR} candidates", head)
+    show("  (all)", recalls(near, held_out(near, mask()), accepted))
     for name in NAMES:
-        show(f"  {name}", recalls(natural, held_out(natural, mask((name,))), accepted))
+        show(f"  {name}", recalls(near, held_out(near, mask((name,)), folds), accepted))
 
 
 # Confidence -------------------------------------------------------------------------------------
@@ -369,7 +388,7 @@ def main() -> None:
     folds = cross_validate(natural, stripped)
     learnt = confidence(natural, folds)
     if options.ablate:
-        ablate(natural, stripped)
+        ablate(natural, stripped, folds)
     if options.write:
         write(natural, learnt)
 
