@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kagent.commits.plumbing import is_plumbing_file
-from kagent.commits.quoted import Quote
 from kagent.commits.query import Terms
+from kagent.commits.quoted import Quote
 from kagent.commits.store import Ids, PostingKind, Row, Store
 from kagent.commits.traits import FIX_TAG, REPORTED
 
@@ -51,7 +51,8 @@ class Matches:
 
     def best(self) -> Numbers:
         """The strongest match of each candidate."""
-        return self.strength.max(axis=1, initial=0.0)
+        strongest: Numbers = self.strength.max(axis=1, initial=0.0)
+        return strongest
 
     def total(self) -> Numbers:
         """The sum of each candidate's matches."""
@@ -191,15 +192,15 @@ def _prior(store: Store, terms: Terms) -> Numbers:
 def _rarity_of_bits(flags: npt.NDArray[np.int64], bits: int) -> dict[int, float]:
     scale = math.log(len(flags) + 1)
     found = [1 << n for n in range(bits.bit_length()) if bits >> n & 1]
-    return {
-        bit: 1 - math.log(1 + np.count_nonzero(flags & bit)) / scale for bit in found
-    }
+    return {bit: 1 - math.log(1 + np.count_nonzero(flags & bit)) / scale for bit in found}
 
 
 def _neighbours(store: Store, homes: Mapping[str, float], prior: Numbers) -> npt.NDArray[np.int64]:
     """The most expectable commits to the crash's own directories, whatever they touch there."""
     directories = list(dict.fromkeys(path.rpartition("/")[0] for path in homes))[:2]
-    ids = np.unique(np.concatenate([_ids(()), *(store.postings("directory", d) for d in directories)]))
+    ids = np.unique(
+        np.concatenate([_ids(()), *(store.postings("directory", d) for d in directories)])
+    )
     ids = ids.astype(np.int64)
     return ids[np.argsort(-prior[ids], kind="stable")[:PER_SOURCE]]
 
@@ -243,9 +244,7 @@ def _match_words(
     return {id: score / most for id, score in found}, rarity
 
 
-def _under(
-    store: Store, kind: PostingKind, terms: Sequence[str]
-) -> npt.NDArray[np.int64]:
+def _under(store: Store, kind: PostingKind, terms: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.unique(np.concatenate([_ids(()), *(store.postings(kind, t) for t in terms)])).astype(
         np.int64
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 
-__all__ = ["PastedTrace", "earliest_day", "from_syzbot", "read_trace"]
+__all__ = ["PastedTrace", "earliest_day", "from_syzbot", "read_trace", "stated_release"]
 
 _EPOCH = 719_163
 """`datetime.date.toordinal` of 1970-01-01."""
@@ -46,11 +46,10 @@ _MAX_DATES = 256
 
 @dataclass(frozen=True, slots=True)
 class PastedTrace:
-    """The functions and files of a trace, the release and the lines that say what went wrong."""
+    """The functions and files of a trace, and the lines that say what went wrong."""
 
     functions: tuple[str, ...]
     files: tuple[str, ...]
-    release: str | None
     headlines: tuple[str, ...]
 
 
@@ -60,14 +59,18 @@ def read_trace(text: str) -> PastedTrace | None:
     functions = dict.fromkeys(symbols)
     if len(functions) < 2:
         return None
-    release = _RELEASE.search(text)
     headlines = (line.strip() for line in text.split("\n") if _HEADLINE.search(line))
     return PastedTrace(
         functions=tuple(functions),
         files=tuple(dict.fromkeys(_SOURCE.findall(text))),
-        release=release[1] if release else None,
         headlines=tuple(dict.fromkeys(headlines))[:_MAX_HEADLINES],
     )
+
+
+def stated_release(text: str) -> str | None:
+    """The kernel release on a line that says who crashed."""
+    found = _RELEASE.search(text)
+    return found[1] if found else None
 
 
 def from_syzbot(text: str) -> bool:

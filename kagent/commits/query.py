@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kagent.commits.model import CrashQuery
 from kagent.commits.names import base_symbol, named_symbols, words
-from kagent.commits.pasted import PastedTrace, earliest_day, from_syzbot, read_trace
+from kagent.commits.pasted import PastedTrace, earliest_day, from_syzbot, read_trace, stated_release
 from kagent.commits.plumbing import is_pathway, is_plumbing, is_plumbing_file
 from kagent.commits.quoted import references
 from kagent.commits.releases import release_date
@@ -98,7 +98,7 @@ def prepare(query: CrashQuery) -> Terms:
     frames = _telling(query.functions or pasted)
     others = [_telling(stack) for stack in (*query.related, pasted if query.functions else ())]
     files = _telling_files((*query.files, *(trace.files if trace else ())))
-    release = query.release or (trace.release if trace else None)
+    release = query.release or stated_release(log)
     title, said = _said(query, trace)
     identifiers = _names(query.identifiers)
     functions = _by_depth(frames)
@@ -153,10 +153,8 @@ def _said(query: CrashQuery, trace: PastedTrace | None) -> tuple[str, str]:
     Of a pasted trace only its headlines count as words: the rest is names and numbers.
     """
     title = query.title[:_PROSE]
-    if query.log or read_trace(query.text[:MAX_TEXT]) is None:
-        prose = query.text[:_PROSE]
-    else:
-        prose = ""
+    plain = bool(query.log) or read_trace(query.text[:MAX_TEXT]) is None
+    prose = query.text[:_PROSE] if plain else ""
     headlines = "\n".join(trace.headlines) if trace and not (title and query.log) else ""
     said = "\n".join(part for part in (title, prose, headlines) if part.strip())
     return title or headlines.partition("\n")[0], _NUMBERS.sub(" ", said)

@@ -58,7 +58,6 @@ class Ranker:
         result: Numbers = likely / max(1.0, float(likely.sum()))
         return np.minimum.accumulate(result)
 
-
     def verdict(self, confidence: float) -> Verdict:
         """What a hit of that confidence is."""
         if confidence >= self.confident:

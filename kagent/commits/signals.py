@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from kagent.commits.candidates import Evidence, Numbers
 from kagent.commits.names import words
@@ -27,6 +28,8 @@ from kagent.commits.traits import (
 )
 
 __all__ = ["DESCRIPTIONS", "signals"]
+
+Flags = npt.NDArray[np.int64]
 
 DESCRIPTIONS: dict[str, str] = {
     "touched": "changes a function of the stack, the rarer and nearer the crash the more",
@@ -79,7 +82,7 @@ def signals(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:
     out = _code(terms, evidence)
     out |= _text(terms, evidence, flags)
     out |= _quotes(terms, evidence)
-    out |= _nature(terms, rows, flags)
+    out |= _nature(terms, flags)
     out |= _timing(terms, rows)
     out |= _culprits(terms, evidence)
     return out
@@ -144,7 +147,7 @@ def _prefix(subject: str) -> str:
     return subject.rpartition(":")[0]
 
 
-def _text(terms: Terms, evidence: Evidence, flags: Numbers) -> dict[str, Numbers]:
+def _text(terms: Terms, evidence: Evidence, flags: Flags) -> dict[str, Numbers]:
     rows = evidence.rows
     best = evidence.named.best()
     rarity = evidence.rarity
@@ -197,9 +200,9 @@ def _quotes(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:
     }
 
 
-def _nature(terms: Terms, rows: Sequence[Row], flags: Numbers) -> dict[str, Numbers]:
+def _nature(terms: Terms, flags: Flags) -> dict[str, Numbers]:
     def has(bit: int) -> Numbers:
-        return ((flags & bit) > 0).astype(np.float64)
+        return np.asarray((flags & bit) > 0, dtype=np.float64)
 
     syzbot = has(SYZBOT)
     return {
@@ -258,7 +261,9 @@ def _culprits(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:
     late, fresh, near = np.zeros(count), np.zeros(count), np.zeros(count)
     if not evidence.culprits:
         return {"culprit_late": late, "culprit_fresh": fresh, "culprit_near": near}
-    touching = {row.id: value for row, value in zip(evidence.rows, evidence.touched.best(), strict=True)}
+    touching = {
+        row.id: value for row, value in zip(evidence.rows, evidence.touched.best(), strict=True)
+    }
     day = terms.day
     for position, row in enumerate(evidence.rows):
         for id, made in (evidence.culprits[h] for h in row.fixes if h in evidence.culprits):

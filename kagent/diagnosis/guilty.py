@@ -50,7 +50,7 @@ def crash_query(
     memory: MemoryFacts | None = None,
     blamed: Iterable[str] = (),
 ) -> CrashQuery:
-    """What a search for the fix may use; `blamed` are hashes that the faulting line goes back to."""
+    """What a search for the fix may use; `blamed` are commits the faulting line goes back to."""
     symbols = by_frame(symbolized)
     stacks = [telling for stack in _stacks(report) if (telling := _telling(stack, symbols))]
     own, *others = stacks or [[]]

@@ -5,14 +5,15 @@
     python tests/benchmarks/fixbench_train.py --index natural.index --stripped stripped.index
         [--cache DIR] [--write] [--ablate]
 
-Needs the two indexes that ``fixbench.py --setting ... --index DIR`` builds. For every dev pair the
-candidates and their signals are gathered once, and kept in ``--cache``. Then:
+Needs the two indexes that ``fixbench.py --setting ... --index DIR`` builds. For every separate
+dev pair the candidates and their signals are gathered once, and kept in ``--cache``. Then:
 
 1. weights: softmax over each crash's candidates with a ridge penalty, in `FOLDS` folds split by the
    fix, so that a fix never stands on both sides; recall of the held-out pairs is printed in both
    settings, and without what a benchmark may overstate (trailers, dates);
-2. confidence: a logistic function of `kagent.commits.ranker.FACTS`, fitted on the held-out lists, each
-   once as it is and once without its right commits; the thresholds are chosen on folds of their own;
+2. confidence: a logistic function of `kagent.commits.ranker.FACTS`, fitted on the held-out lists,
+   each once as it is and once without its right commits; the thresholds are chosen on folds of
+   their own;
 3. ``--ablate``: each signal alone, and all but each, by the same folds;
 4. ``--write``: fit on all pairs and write ``kagent/commits/ranking.json``.
 
@@ -26,7 +27,7 @@ import json
 import pickle
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,47 @@ from kagent.klog import parse_log
 
 OUT = Path(ranker_module.__file__).with_name("ranking.json")
 FOLDS = 5
-RIDGE = 0.001
+RIDGE = 0.0005
 NAMES = tuple(DESCRIPTIONS)
-POSTED_PAIRS = 0.3
+POSTED_PAIRS = 0.2
 """Weight of a pair whose fix was posted but not accepted: it teaches what fixes look like, but that
-unmerged changes are as doubtful as merged ones holds for these archives only."""
-JUDGED = {"reference": 14.0, "blamed": 3.0, "members": 0.5}
-"""Signals that the pairs are silent about: their logs have no ids, no blame and no decoded fault."""
-AGAINST = frozenset(("other_symptom", "revert", "posted", "broad", "older", "later", "stable_older",
-                     "stable_later", "undated_older", "culprit_late"))
+unmerged changes are as likely as merged ones holds for these archives only."""
+JUDGED = {"reference": 14.0, "blamed": 3.0, "members": 0.5, "quoted_places": 2.0}
+"""Signals that the pairs are silent about: they name no bugs and have no blame or decoded fault,
+and few of their fixes quote a log."""
+AGAINST = frozenset(
+    (
+        "other_symptom",
+        "revert",
+        "posted",
+        "broad",
+        "older",
+        "later",
+        "stable_older",
+        "stable_later",
+        "undated_older",
+        "culprit_late",
+    )
+)
 """Signals that may only speak against a commit; all others may only speak for it."""
-QUOTED_PAIRS = 0.15
-"""Weight of a pair whose log was cut out of the fix's own message."""
 TRAILERS = ("reported", "syzbot", "foreign_syzbot", "fix_tag", "stable")
-DATES = tuple(n for n in NAMES if n in
-              ("older", "later", "at_once", "soon", "in_time", "stable_older", "stable_later",
-               "undated_older", "culprit_late", "culprit_fresh"))
+DATES = tuple(
+    n
+    for n in NAMES
+    if n
+    in (
+        "older",
+        "later",
+        "at_once",
+        "soon",
+        "in_time",
+        "stable_older",
+        "stable_later",
+        "undated_older",
+        "culprit_late",
+        "culprit_fresh",
+    )
+)
 PRECISION = 0.92
 """Asked of the hits called confident, by lists with and without their fix; 0.9 and a margin."""
 
@@ -102,14 +128,14 @@ def gathered(index: CommitIndex, queries: Sequence[dict[str, Any]]) -> Iterator[
         )
 
 
-def load(directory: Path, cache: Path | None, quoted: bool = True) -> list[Pair]:
+def load(directory: Path, cache: Path | None) -> list[Pair]:
     file = cache / f"{directory.name}.pickle" if cache else None
     if file and file.exists():
         with file.open("rb") as stored:
             names, pairs = pickle.load(stored)
         if names == NAMES:
             return pairs
-    queries = [row for row in read_rows(QUERIES) if quoted or row["pair"] != "quoted"]
+    queries = [row for row in read_rows(QUERIES) if row["pair"] != "quoted"]
     with CommitIndex.open(directory) as index:
         pairs = list(gathered(index, queries))
     if file:
@@ -119,9 +145,7 @@ def load(directory: Path, cache: Path | None, quoted: bool = True) -> list[Pair]
 
 
 def weight_of(pair: Pair) -> float:
-    return (QUOTED_PAIRS if pair.kind == "quoted" else 1.0) * (
-        1.0 if pair.accepted else POSTED_PAIRS
-    )
+    return 1.0 if pair.accepted else POSTED_PAIRS
 
 
 class Fit:
@@ -152,8 +176,8 @@ class Fit:
         each -= np.repeat(self.weights / good, self.counts) * shares * self.right
         return loss, self.columns.T @ each + 2 * RIDGE * weights
 
-    def solve(self) -> Any:
-        start = np.zeros(self.columns.shape[1])
+    def solve(self, near: Any = None) -> Any:
+        start = np.zeros(self.columns.shape[1]) if near is None else near[self.free]
         signs = [name in AGAINST for name, free in zip(NAMES, self.free, strict=True) if free]
         bounds = [(None, 0.0) if against else (0.0, None) for against in signs]
         found = minimize(
@@ -178,9 +202,12 @@ def rank_of(pair: Pair, weights: Any) -> int | None:
     return int(found[0]) + 1 if len(found) else None
 
 
-def held_out(pairs: Sequence[Pair], kept: Any) -> list[Any]:
-    """Weights per fold, fitted on the other folds."""
-    return [Fit([p for p in pairs if p.fold != fold], kept).solve() for fold in range(FOLDS)]
+def held_out(pairs: Sequence[Pair], kept: Any, near: Sequence[Any] | None = None) -> list[Any]:
+    """Weights per fold, fitted on the other folds; `near` are weights to begin with."""
+    return [
+        Fit([p for p in pairs if p.fold != fold], kept).solve(near[fold] if near else None)
+        for fold in range(FOLDS)
+    ]
 
 
 def mask(without: Sequence[str] = (), only: Sequence[str] | None = None) -> Any:
@@ -195,11 +222,10 @@ def recalls(pairs: Sequence[Pair], folds: Sequence[Any], kind: Callable[[Pair], 
 
 
 KINDS: dict[str, Callable[[Pair], bool]] = {
-    "separate/accepted": lambda pair: pair.accepted and pair.kind != "quoted",
+    "separate/accepted": lambda pair: pair.accepted,
     "syzbot/accepted": lambda pair: pair.accepted and pair.kind == "syzbot",
     "report/accepted": lambda pair: pair.accepted and pair.kind == "report",
-    "separate/posted": lambda pair: not pair.accepted and pair.kind != "quoted",
-    "quoted/accepted": lambda pair: pair.accepted and pair.kind == "quoted",
+    "separate/posted": lambda pair: not pair.accepted,
 }
 
 
@@ -213,28 +239,45 @@ def cross_validate(natural: Sequence[Pair], stripped: Sequence[Pair]) -> list[An
     folds = held_out(natural, mask())
     for name, kind in KINDS.items():
         show(f"natural {name}", recalls(natural, folds, kind))
-        if any(map(kind, stripped)):
-            show(f"stripped {name}", recalls(stripped, folds, kind))
+        show(f"stripped {name}", recalls(stripped, folds, kind))
     accepted = KINDS["separate/accepted"]
     for name, lost in (("trailers", TRAILERS), ("dates", DATES), ("both", TRAILERS + DATES)):
-        show(f"stripped without {name}, refitted", recalls(
-            stripped, held_out(natural, mask(lost)), accepted))
+        show(
+            f"stripped without {name}, refitted",
+            recalls(stripped, held_out(natural, mask(lost), folds), accepted),
+        )
         blind = [np.where(mask(lost), weights, 0.0) for weights in folds]
         show(f"stripped without {name}, same weights", recalls(stripped, blind, accepted))
     return folds
 
 
-def ablate(natural: Sequence[Pair], stripped: Sequence[Pair]) -> None:
+_NEAR = 200
+
+
+def nearest(pairs: Sequence[Pair], folds: Sequence[Any]) -> list[Pair]:
+    """The pairs with only their right candidates and the `_NEAR` best others."""
+    out = []
+    for pair in pairs:
+        scores = pair.values @ folds[pair.fold]
+        kept = np.union1d(np.argsort(-scores)[:_NEAR], np.flatnonzero(pair.right))
+        values, right, group = pair.values[kept], pair.right[kept], pair.group[kept]
+        out.append(replace(pair, values=values, right=right, group=group))
+    return out
+
+
+def ablate(natural: Sequence[Pair], stripped: Sequence[Pair], folds: Sequence[Any]) -> None:
+    """Each signal alone (its weight does not matter then), and all but each, refitted."""
     accepted = KINDS["separate/accepted"]
     head = f"{'n':>6}{'R@1':>8}{'R@4':>8}{'R@10':>8}{'R@100':>8}{'MRR':>8}"
     show("stripped, one signal alone", head)
     for name in NAMES:
-        alone = np.where(mask(only=(name,)), Fit(natural, mask(only=(name,))).solve(), 0.0)
+        alone = np.where(mask(only=(name,)), -1.0 if name in AGAINST else 1.0, 0.0)
         show(f"  {name}", recalls(stripped, [alone] * FOLDS, accepted))
-    show("natural, all signals but one, held out", head)
-    show("  (all)", recalls(natural, held_out(natural, mask()), accepted))
+    near = nearest(natural, folds)
+    show(f"natural, all but one, held out, {_NEAR} candidates", head)
+    show("  (all)", recalls(near, held_out(near, mask()), accepted))
     for name in NAMES:
-        show(f"  {name}", recalls(natural, held_out(natural, mask((name,))), accepted))
+        show(f"  {name}", recalls(near, held_out(near, mask((name,)), folds), accepted))
 
 
 # Confidence -------------------------------------------------------------------------------------
@@ -285,7 +328,9 @@ def logistic(table: Any, right: Any, weight: Any) -> Any:
     return minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B").x
 
 
-def confidence(pairs: Sequence[Pair], folds: Sequence[Any]) -> tuple[dict[str, float], float, float]:
+def confidence(
+    pairs: Sequence[Pair], folds: Sequence[Any]
+) -> tuple[dict[str, float], float, float]:
     lists = hit_lists(pairs, folds)
     stated = np.zeros(len(lists.right))
     for fold in range(FOLDS):
@@ -307,7 +352,8 @@ def confidence(pairs: Sequence[Pair], folds: Sequence[Any]) -> tuple[dict[str, f
     print(
         f"confident >= {confident:.3f}: {precision[enough[-1]] if len(enough) else 0:.3f} right, "
         f"coverage {present / (weight.sum() / 2):.3f} of the lists with their fix; "
-        f"abstain < {doubtful:.3f}: {(weight * (sure < doubtful)).sum() / weight.sum():.3f} of all lists"
+        f"abstain < {doubtful:.3f}: "
+        f"{(weight * (sure < doubtful)).sum() / weight.sum():.3f} of all lists"
     )
     final = logistic(lists.table, lists.right, lists.weight)
     return dict(zip(FACTS, final.tolist(), strict=True)), confident, doubtful
@@ -338,11 +384,11 @@ def main() -> None:
     if not SHARED.is_dir():
         parser.exit(1, f"no {SHARED}: the benchmark data is not shipped\n")
     natural = load(options.index, options.cache)
-    stripped = load(options.stripped, options.cache, quoted=False)
+    stripped = load(options.stripped, options.cache)
     folds = cross_validate(natural, stripped)
     learnt = confidence(natural, folds)
     if options.ablate:
-        ablate(natural, stripped)
+        ablate(natural, stripped, folds)
     if options.write:
         write(natural, learnt)
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from kagent.commits.model import CrashQuery
-from kagent.commits.pasted import read_trace
+from kagent.commits.pasted import read_trace, stated_release
 from kagent.commits.plumbing import is_pathway, is_plumbing, is_plumbing_file
 from kagent.commits.query import prepare
 
@@ -41,7 +41,7 @@ def test_a_pasted_trace_is_read() -> None:
         "__x64_sys_write",
     )
     assert trace.files == ("drivers/hwmon/fan.c", "drivers/base/dd.c", "fs/read_write.c")
-    assert trace.release == "6.6.0-rc3"
+    assert stated_release(PASTED) == "6.6.0-rc3"
     assert trace.headlines == (
         "[   12.0] BUG: kernel NULL pointer dereference, address: 0000000000000010",
     )
@@ -101,7 +101,8 @@ def test_the_log_dates_a_crash_and_names_its_bug() -> None:
     assert terms.references == ("syzbot:0123456789abcdef0123",)
     assert "sh" not in terms.words
     stable = prepare(CrashQuery(title="x", log=log, release="5.10.7"))
-    assert stable.day is not None and stable.day < 19535
+    assert stable.day is not None
+    assert stable.day < 19535
     unknown = prepare(CrashQuery(title="x", log="BIOS Google 06/27/2023"))
     assert (unknown.day, unknown.development) == (None, False)
 

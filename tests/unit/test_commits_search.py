@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,12 +111,14 @@ def found(index: CommitIndex, query: CrashQuery, name: str) -> Hit:
 def test_the_fix_beats_the_change_that_it_repairs(index: CommitIndex) -> None:
     fix = found(index, CRASH, "lookup")
     assert found(index, CRASH, "introduce").score < fix.score
-    assert f"repairs {hash_of('introduce')[:12]}, which changed fan_curve_lookup" in fix.why
+    assert any(why.startswith(f"repairs {hash_of('introduce')[:12]}, which") for why in fix.why)
 
 
 def test_a_quoted_stack_is_evidence(index: CommitIndex) -> None:
     why = found(index, CRASH, "quoting").why
-    assert "quotes a report of this title: KASAN: slab-use-after-free Read in fan_curve_lookup" in why
+    assert (
+        "quotes a report of this title: KASAN: slab-use-after-free Read in fan_curve_lookup" in why
+    )
     assert any("shares 3 functions" in reason and "same offsets" in reason for reason in why)
     elsewhere = found(index, replace(CRASH, places=()), "quoting")
     assert elsewhere.score < found(index, CRASH, "quoting").score
