@@ -152,7 +152,8 @@ class _Build:
         for number, source in enumerate(self._job.sources):
             known = [stretch["heads"] for stretch in stretches if stretch["source"] == number]
             old = self._job.before[number] if self._job.base is not None else None
-            if known[-1:] == [source.heads] or (old == source and not known):
+            same = old is not None and (old.heads, old.stamp) == (source.heads, source.stamp)
+            if known[-1:] == [source.heads] or (same and not known):
                 continue
             before = known[-1] if known else old.heads if old is not None else {}
             stretches.append({"source": number, "heads": source.heads, "after": before})
@@ -167,7 +168,13 @@ class _Build:
             source = self._job.sources[stretch["source"]]
             source = source.model_copy(update={"heads": stretch["heads"]})
             reading = open_reading(source, stretch["after"])
-            self._read_stretch(number, reading, done if number == at else 0, last)
+            if number == at and done:
+                self._read_stretch(number, reading, done, last)
+                continue
+            old = self._job.before[stretch["source"]] if self._job.base else None
+            appended = old is not None and old.records and _appended(reading, old)
+            skip = old.records if old is not None and appended else 0
+            self._read_stretch(number, reading, skip, old.last if old is not None else None)
         if self.writer.count == 0:
             raise InputError(
                 f"no commits to index in {self._job.sources[0].location}",
@@ -184,6 +191,7 @@ class _Build:
                 f"{reading.source} is not in the order it was in when the build was interrupted",
                 hint="run the same command again: it starts from the beginning",
             )
+        done = skip
         passed: deque[tuple[int, str]] = deque()
         frames = _frames(reading, records, skip, passed)
         for prepared, bodies in Workers("prepare").map(frames):
@@ -194,6 +202,8 @@ class _Build:
             self._tell(done, reading.total)
             if self.writer.unsaved >= _SAVE_EVERY:
                 self.writer.save()
+        if reading.kind == "jsonl":
+            self.writer.note(f"end of {reading.source}", (done, last))
 
     # Learning and embedding.
 
@@ -273,15 +283,23 @@ class _Build:
         self.writer.move_owners()
         return "done"
 
+    def _ended(self, source: Source) -> Source:
+        """`source` with how far a file was read."""
+        end = self.writer.state(f"end of {source.location}")
+        return (
+            source.model_copy(update={"records": end[0], "last": end[1] or ""}) if end else source
+        )
+
     def _finish(self) -> None:
         """The manifest goes in last: what has one is whole."""
         job, about = self._job, self.writer.state("about")
         anew = self.writer.state("anew")
+        sources = [self._ended(source) for source in job.origins or job.sources]
         self.writer.seal()
         names = [DATABASE, VECTORS]
         names += [EMBEDDING] if (self._directory / EMBEDDING).exists() else []
         Manifest(
-            sources=list(job.origins or job.sources),
+            sources=sources,
             embedding=job.embedder.id,
             commits=self.writer.count,
             learnt_from=self.writer.count
@@ -294,6 +312,11 @@ class _Build:
         sync_files(self._directory)
         for name in (SCRATCH, f"{SCRATCH}-journal", _ROWS, _OLD_ROWS):
             (self._directory / name).unlink(missing_ok=True)
+
+
+def _appended(reading: Reading, old: Source) -> bool:
+    """Whether the file still begins with what was read of it before."""
+    return _sum(next(reading.records(old.records - 1), b"")) == old.last
 
 
 def _tell_nobody(_done: int, _total: int | None) -> None:

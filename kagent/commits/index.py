@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from kagent.commits.build import Job, Progress, run_job
 from kagent.commits.documents import write_markdown
 from kagent.commits.embeddings import Embedder, make_embedder
-from kagent.commits.manifest import MANIFEST, read_manifest
+from kagent.commits.manifest import MANIFEST, Source, read_manifest
 from kagent.commits.model import Commit, CrashQuery, Hit
 from kagent.commits.prepare import PostingKind
 from kagent.commits.sources import describe, describe_index, grew, refreshed
@@ -132,7 +132,8 @@ class CommitIndex:
         """
         store, self.notes = self._store, ()
         before = store.manifest.sources
-        now = [refreshed(source) for source in before]
+        found = [(source, refreshed(source)) for source in before]
+        now = [old if _place(old) == new else new for old, new in found]
         if now == before:
             return 0
         gone = [hash for old, new in zip(before, now, strict=True) if (hash := grew(old, new))]
@@ -251,6 +252,11 @@ class CommitIndex:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _place(source: Source) -> Source:
+    """Without what only a build knows of a file."""
+    return source.model_copy(update={"records": 0, "last": ""})
 
 
 def _check_target(out: Path) -> None:

@@ -37,6 +37,10 @@ class Source(BaseModel):
     """The commits that the index reaches up to: by revision, by epoch of a public-inbox."""
     stamp: str = ""
     """Of a file: size and time of its last change."""
+    records: int = 0
+    """Lines read of a file, which an update goes on after if it only grew,"""
+    last: str = ""
+    """that is, if the last of them still has this sum."""
     since: str | None = None
     paths: list[str] = []
 
