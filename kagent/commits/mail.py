@@ -11,6 +11,7 @@ import email
 import email.header
 import email.utils
 import gzip
+import hashlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -145,14 +146,16 @@ def _head_end(mail: bytes) -> int:
 def parse_mail(mail: bytes) -> Commit | None:
     """The patch that a mail posts; None where it has none.
 
-    Its hash is the mail's Message-ID, without the brackets.
+    Its hash is the mail's Message-ID, without the brackets; ``patch:`` and a sum of the text where
+    there is none, as in what ``git format-patch`` writes.
     """
     parsed = email.message_from_bytes(mail[:MAX_MAIL])
     identity = _ID.search(_header(parsed, "Message-ID") or _header(parsed, "Message-Id"))
     text = _text(parsed)
     found = _DIFF.search(text)
-    if identity is None or found is None or "@" not in identity[1]:
+    if found is None:
         return None
+    stated_id = identity[1] if identity is not None and "@" in identity[1] else ""
     stated, message = _in_body(text[: found.start()])
     message = re.split(r"^---[ \t]*$", message, maxsplit=1, flags=re.M)[0]
     subject = plain_subject(stated.get("Subject") or _header(parsed, "Subject"))
@@ -162,7 +165,7 @@ def parse_mail(mail: bytes) -> Commit | None:
     message = message.strip("\n")[:_MAX_MESSAGE]
     patch = read_patch(diff)
     return Commit(
-        hash=identity[1],
+        hash=stated_id or _sum(subject, message, diff),
         subject=" ".join(subject.split()),
         author=" ".join(author.split()),
         date=when.isoformat() if when else "",
@@ -175,6 +178,11 @@ def parse_mail(mail: bytes) -> Commit | None:
         identifiers=patch.identifiers,
         truncated=truncated,
     )
+
+
+def _sum(*texts: str) -> str:
+    data = "\0".join(texts).encode("utf-8", "replace")
+    return f"patch:{hashlib.blake2b(data, digest_size=10).hexdigest()}"
 
 
 def _header(parsed: Message, name: str) -> str:

@@ -113,13 +113,18 @@ def test_encodings_and_patches_without_a_git_header() -> None:
     [
         b"",
         b"Message-ID: <a@b>\n\nno diff here\n",
-        b"Subject: [PATCH] x\n\n" + DIFF.encode(),
         b"Message-ID: <a@b>\nContent-Type: text/html\n\n" + DIFF.encode(),
         b"Message-ID: <a@b>\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\xff\n",
     ],
 )
 def test_mails_without_a_patch(data: bytes) -> None:
     assert parse_mail(data) is None
+
+
+def test_what_format_patch_writes_has_no_message_id() -> None:
+    commit = parse_mail(b"Subject: [PATCH] x: y\n\nWhy.\n---\n" + DIFF.encode())
+    assert commit is not None
+    assert commit.hash.startswith("patch:")
 
 
 def test_hostile_mails_are_read_somehow() -> None:
