@@ -10,7 +10,6 @@ weights and confidence were fitted on different parts of the reports.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -26,9 +25,11 @@ __all__ = ["FACTS", "Ranker", "facts", "load_ranker"]
 FACTS: dict[str, str] = {
     "constant": "1",
     "score": "its score",
-    "share": "log of its share of the softmax over all candidates",
-    "lead": "how far its score lies above the next one's, or below the first one's",
+    "odds": "log odds of its share of the softmax over all candidates",
 }
+
+
+_LEAST = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,11 @@ def facts(scores: Numbers) -> dict[str, Numbers]:
     """What confidence depends on, for each of the falling `scores`."""
     top = float(scores[0])
     shares = np.exp(scores - top)
-    following = float(scores[1]) if len(scores) > 1 else top - 10.0
-    lead = scores - top
-    lead[0] = top - following
+    shares /= shares.sum()
     return {
         "constant": np.ones(len(scores)),
         "score": scores.copy(),
-        "share": scores - top - math.log(shares.sum()),
-        "lead": np.clip(lead, -10.0, 10.0),
+        "odds": np.log(np.clip(shares, _LEAST, None) / np.clip(1 - shares, _LEAST, None)),
     }
 
 

@@ -75,7 +75,7 @@ def test_a_question_in_words(built: Path, history: tuple[GitRepository, str]) ->
             index.search("which commit fixes a NULL dereference of the fan?")[0].hash == history[1]
         )
         assert index.search("crash in fan_curve_lookup")[0].hash == history[1]
-        assert index.search("panel level", k=1)[0].subject.startswith("panel: set up unit ")
+        assert index.search("panel level", k=1)[0].subject.startswith("panel: set up unit")
 
 
 def test_a_pasted_trace_as_a_question(built: Path, history: tuple[GitRepository, str]) -> None:
