@@ -161,7 +161,9 @@ def _from_report(source: str, index: Sequence[Path], release: str | None) -> _As
     if not hits:
         raise NoReportError("no commit of the index looks like a fix")
     context = log.reports[log.primary].context
-    return _Asked([hits[0].hash], release or context.kernel, None if release else context.build)
+    return _Asked(
+        _merged([hits[0].hash]), release or context.kernel, None if release else context.build
+    )
 
 
 def _from_json(text: str, release: str | None) -> _Asked:
@@ -176,7 +178,21 @@ def _from_json(text: str, release: str | None) -> _Asked:
         ) from error
     if not hashes:
         raise NoReportError("the report names no fix", hint="analyse with --index DIR")
-    return _Asked(hashes, release or kernel)
+    return _Asked(_merged(hashes), release or kernel)
+
+
+def _merged(hashes: Sequence[str]) -> list[str]:
+    """Those of `hashes` that are commits; says which are only patches on a list."""
+    from kagent.commits.packing import is_posted, posted_link
+
+    posted = [hash for hash in hashes if is_posted(hash)]
+    for hash in posted:
+        say(f"kagent: not merged yet, only posted: {posted_link(hash) or hash}")
+    if len(posted) == len(hashes):
+        raise NoReportError(
+            "no fix is merged yet", hint="test the posted patch, and reply on the list if it helps"
+        )
+    return [hash for hash in hashes if hash not in posted]
 
 
 def _text(report: FixReport) -> str:

@@ -84,6 +84,25 @@ def test_search_by_a_crash_log(
     assert run("search", str(index), "--log", "-", stdin=LOG) == out
 
 
+def test_several_indexes_are_searched_as_one_and_merged(
+    index: Path, history: tuple[GitRepository, str], tmp_path: Path
+) -> None:
+    patch = history[0].git("format-patch", "-1", "--stdout", history[1])
+    (tmp_path / "list.mbox").write_text(f"{patch}\n")
+    run("build", str(tmp_path / "list.mbox"), "-o", str(tmp_path / "list"))
+    (tmp_path / "oops.txt").write_text(LOG)
+    alone = run("search", str(tmp_path / "list"), "--log", str(tmp_path / "oops.txt"))
+    assert "a fix is on the list, not merged yet" in alone
+    places = (str(tmp_path / "list"), str(index))
+    for question in (("--log", str(tmp_path / "oops.txt")), ("fan_curve_lookup",)):
+        out = run("search", *places, *question)
+        assert out.startswith(f"1. {history[1][:12]}")
+        assert "was posted as patch:" in out
+    out = run("merge", *places, "-o", str(tmp_path / "all"))
+    assert out == f"25 commits, 25 vectors: {tmp_path / 'all'}\n"
+    assert run("verify", str(tmp_path / "all")) == "sound\n"
+
+
 def test_search_needs_one_question(index: Path) -> None:
     for arguments in ((), ("words", "--log", "x")):
         with pytest.raises(InputError, match="one of them"):
@@ -156,7 +175,9 @@ def test_verify_fails_on_damage(history: tuple[GitRepository, str], tmp_path: Pa
         run("verify", str(out))
 
 
-@pytest.mark.parametrize("command", ["build", "update", "search", "export", "stats", "verify"])
+@pytest.mark.parametrize(
+    "command", ["build", "update", "search", "export", "stats", "verify", "merge"]
+)
 def test_help_has_examples(command: str) -> None:
     text = run(command, "--help")
     assert "Example" in text
