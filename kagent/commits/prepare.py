@@ -112,15 +112,17 @@ def prepare(commits: Iterable[Commit]) -> Frame:
     bodies: list[bytes] = []
     postings: dict[str, defaultdict[str, list[int]]] = {kind: defaultdict(list) for kind in KINDS}
     weights: defaultdict[str, list[int]] = defaultdict(list)
+    by_word = postings["word"]
     for number, commit in enumerate(commits):
         counted, length = _weigh(commit)
         for word, weight in counted.items():
-            postings["word"][word].append(number)
-            weights[word].append(min(weight, 255))
+            by_word[word].append(number)
+            weights[word].append(weight if weight < 255 else 255)
         quotes = quotes_in(commit.message)
         for kind, terms in posting_terms(commit, quotes):
+            lists = postings[kind]
             for term in terms:
-                postings[kind][term if term.isascii() else clean(term)].append(number)
+                lists[term if term.isascii() else clean(term)].append(number)
         bodies.append(pack_body(commit))
         rows.append(
             (
@@ -145,17 +147,17 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _weigh(commit: Commit) -> tuple[Counter[str], int]:
+def _weigh(commit: Commit) -> tuple[dict[str, int], int]:
     """The weight of each word, and how many words there are."""
     code = " ".join((*commit.files, *commit.functions, *commit.identifiers))
-    total: Counter[str] = Counter()
+    total: dict[str, int] = {}
     length = 0
     texts = (commit.subject, commit.message, code)
     for text, worth in zip(texts, _COLUMN_WEIGHTS, strict=True):
         found = words(text)[:_MAX_WORDS]
         length += len(found)
         for word, count in Counter(found).items():
-            total[word] += worth * count
+            total[word] = total.get(word, 0) + worth * count
     return total, min(length, 65535)
 
 

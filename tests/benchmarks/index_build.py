@@ -3,7 +3,7 @@
 ::
 
     python tests/benchmarks/index_build.py corpus [--keep DIR]
-    python tests/benchmarks/index_build.py git [--commits N] [--repository PATH]
+    python tests/benchmarks/index_build.py git [--commits N] [--repository PATH] [--turns N]
 
 ``corpus`` builds all of ``fixbench/corpus.jsonl.gz`` (from the lab data beside the checkout), then
 adds 1,000 made-up commits to it. ``git`` compares with ``git log -p --no-merges`` of the same
@@ -128,14 +128,14 @@ def corpus(folder: Path) -> None:
     update(out, 1000)
 
 
-def git(folder: Path, commits: int, repository: Path | None) -> None:
+def git(folder: Path, commits: int, repository: Path | None, turns: int) -> None:
     world = World(8000)
     path = repository or folder / "made-up.git"
     if not path.exists():
         world.repository(path, commits)
     log = ["git", "-C", str(path), "log", "-p", "--no-merges"]
     ratios = []
-    for turn in range(3):
+    for turn in range(turns):
         with watched("git log -p --no-merges") as alone:
             subprocess.run(log, stdout=subprocess.DEVNULL, check=True)
         out = folder / f"git.{turn}.index"
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="work there and keep what is made")
     parser.add_argument("--commits", type=int, default=30_000)
     parser.add_argument("--repository", type=Path)
+    parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} processors, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as scratch:
@@ -163,7 +164,7 @@ def main() -> None:
         if options.what == "corpus":
             corpus(folder)
         else:
-            git(folder, options.commits, options.repository)
+            git(folder, options.commits, options.repository, options.turns)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"largest child {used.ru_maxrss / 1024:.0f} MiB")
 
