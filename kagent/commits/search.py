@@ -15,11 +15,10 @@ import numpy as np
 from kagent.commits.candidates import Evidence, Numbers, gather
 from kagent.commits.embeddings import Embedder
 from kagent.commits.model import Commit, CrashQuery, Hit, Verdict
-from kagent.commits.names import words
 from kagent.commits.query import prepare
 from kagent.commits.ranker import load_ranker
 from kagent.commits.reasons import reasons
-from kagent.commits.signals import signals
+from kagent.commits.signals import signals, subject_key
 from kagent.commits.store import Row, Store
 
 __all__ = ["MOST", "NO_STRUCTURE", "search"]
@@ -76,7 +75,7 @@ def _distinct(rows: Sequence[Row], scores: Numbers) -> list[tuple[int, list[int]
     """Best first (equal scores: first indexed first), each with the others of its subject."""
     groups: dict[str, tuple[int, list[int]]] = {}
     for position in np.argsort(-scores, kind="stable").tolist():
-        subject = " ".join(words(rows[position].subject)) or rows[position].hash
+        subject = subject_key(rows[position])
         if subject in groups:
             groups[subject][1].append(position)
         else:

@@ -27,7 +27,7 @@ from kagent.commits.traits import (
     symptoms,
 )
 
-__all__ = ["DESCRIPTIONS", "signals"]
+__all__ = ["DESCRIPTIONS", "signals", "subject_key"]
 
 Flags = npt.NDArray[np.int64]
 
@@ -151,9 +151,10 @@ def _text(terms: Terms, evidence: Evidence, flags: Flags) -> dict[str, Numbers]:
     rows = evidence.rows
     best = evidence.named.best()
     rarity = evidence.rarity
+    known = rarity.keys()
     whole = sum(sorted(rarity.values(), reverse=True)[:12]) or 1.0
     subjects = [_subject(row.subject) for row in rows]
-    theirs = np.array([bits for _, bits in subjects], dtype=np.int64)
+    theirs = np.array([bits for _, bits, _ in subjects], dtype=np.int64)
     same = (theirs & terms.symptoms) > 0
     symptom = np.zeros(len(rows))
     for bit, value in evidence.symptoms.items():
@@ -162,11 +163,9 @@ def _text(terms: Terms, evidence: Evidence, flags: Flags) -> dict[str, Numbers]:
         "named": best,
         "named_more": np.log1p(evidence.named.total() - best),
         "subject_words": np.array(
-            [sum(rarity.get(word, 0.0) for word in has) / whole for has, _ in subjects]
+            [sum(rarity[word] for word in has & known) / whole for has, _, _ in subjects]
         ),
-        "subject_focus": np.array(
-            [sum(word in rarity for word in has) / max(len(has), 4) for has, _ in subjects]
-        ),
+        "subject_focus": np.array([len(has & known) / max(len(has), 4) for has, _, _ in subjects]),
         "words": evidence.words,
         "meaning": evidence.meaning,
         "symptom": symptom,
@@ -174,10 +173,16 @@ def _text(terms: Terms, evidence: Evidence, flags: Flags) -> dict[str, Numbers]:
     }
 
 
-@lru_cache(maxsize=1 << 13)
-def _subject(subject: str) -> tuple[frozenset[str], int]:
-    """Its words and the symptoms it speaks of."""
-    return frozenset(words(subject)), symptoms(subject)
+@lru_cache(maxsize=1 << 14)
+def _subject(subject: str) -> tuple[frozenset[str], int, str]:
+    """Its words, the symptoms it speaks of, and its words in order."""
+    found = words(subject)
+    return frozenset(found), symptoms(subject), " ".join(found)
+
+
+def subject_key(row: Row) -> str:
+    """The same for every copy of a change: backports, and a patch that was posted again."""
+    return _subject(row.subject)[2] or row.hash
 
 
 def _quotes(terms: Terms, evidence: Evidence) -> dict[str, Numbers]:

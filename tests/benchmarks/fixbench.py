@@ -98,31 +98,34 @@ def evaluate(
     names = {hash: id for id, hash in commit_ids().items()}
     ranks: defaultdict[str, list[int | None]] = defaultdict(list)
     sure: defaultdict[str, list[tuple[float, bool, float | None]]] = defaultdict(list)
-    seconds: list[float] = []
+    seconds: list[tuple[float, float]] = []
+    ranker = load_ranker()
     unparsed = 0
     for row in queries:
         log = parse_log(row["crash_text"])
         unparsed += log.primary is None
         query = log_query(log, row["crash_text"])
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         hits = index.search_crash(query, DEPTH)
-        seconds.append(time.perf_counter() - start)
+        seconds.append((time.perf_counter() - start, time.process_time() - cpu))
         wanted = right[row["id"]]
         rank = next((n for n, hit in enumerate(hits, 1) if hit.hash in wanted), None)
-        # The first hit of the same list without its right commits: nothing here is the fix.
-        left = [hit for hit in hits if hit.hash not in wanted]
+        # How sure the first hit would be in the same list without its right commits.
+        left = [hit.score for hit in hits if hit.hash not in wanted]
+        gone = float(ranker.confidences(np.array(left))[0]) if left else None
         for group in groups_of(row):
             ranks[group].append(rank)
             if hits:
-                second = left[0].confidence if left else None
-                sure[group].append((hits[0].confidence, rank == 1, second))
+                sure[group].append((hits[0].confidence, rank == 1, gone))
         if ranked is not None:
             line = {"id": row["id"], "ranked": [names[hit.hash] for hit in hits]}
-            line["abstained"] = not hits or hits[0].confidence < load_ranker().doubtful
+            line["abstained"] = not hits or hits[0].confidence < ranker.doubtful
             ranked.write(f"{json.dumps(line)}\n")
     print_recall(ranks)
-    p50, p99 = np.percentile(seconds, [50, 99]) * 1000
-    print(f"search p50 {p50:.0f} ms, p99 {p99:.0f} ms; {unparsed} logs without a report")
+    for name, values in zip(("wall", "CPU"), np.array(seconds).T * 1000, strict=True):
+        p50, p99 = np.percentile(values, [50, 99])
+        print(f"search, {name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    print(f"{unparsed} logs without a report")
     print_sureness(sure)
     print_calibration([pair for group in ("separate/accepted",) for pair in sure[group]])
 

@@ -39,10 +39,9 @@ from kagent.cli.index import log_query
 from kagent.commits import CommitIndex
 from kagent.commits import ranker as ranker_module
 from kagent.commits.candidates import gather
-from kagent.commits.names import words
 from kagent.commits.query import prepare
 from kagent.commits.ranker import FACTS, facts
-from kagent.commits.signals import DESCRIPTIONS, signals
+from kagent.commits.signals import DESCRIPTIONS, signals, subject_key
 from kagent.klog import parse_log
 
 OUT = Path(ranker_module.__file__).with_name("ranking.json")
@@ -116,7 +115,7 @@ def gathered(index: CommitIndex, queries: Sequence[dict[str, Any]]) -> Iterator[
         if evidence is None:
             continue
         values = signals(terms, evidence)
-        subjects = [" ".join(words(row.subject)) or row.hash for row in evidence.rows]
+        subjects = [subject_key(row) for row in evidence.rows]
         yield Pair(
             row["id"],
             row["pair"],
@@ -343,9 +342,9 @@ def confidence(
     precision = np.cumsum(right[order] * weight[order]) / np.cumsum(weight[order])
     enough = np.flatnonzero(precision >= PRECISION)
     confident = float(sure[order][enough[-1]]) if len(enough) else 1.0
-    # Where the right one is rarer than one in ten lists.
+    # Where the right one is rarer than one in twenty lists.
     behind = np.cumsum((right * weight)[order][::-1]) / np.cumsum(weight[order][::-1])
-    rare = np.flatnonzero(behind <= 0.1)
+    rare = np.flatnonzero(behind <= 0.05)
     doubtful = float(sure[order][::-1][rare[-1]]) if len(rare) else 0.0
     called = sure >= confident
     present = weight[called & right].sum()
