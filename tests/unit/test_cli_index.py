@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from kagent.cli.index import app
 from kagent.errors import IndexCorruptError, InputError, MissingDataError, NoReportError
+from kagent.settings import Settings
 
 LOG = """\
 [   12.000000] BUG: kernel NULL pointer dereference, address: 0000000000000010
@@ -163,6 +164,20 @@ def test_stats_and_verify(index: Path) -> None:
     assert facts["commits"] == 24
     assert "commits                  24\n" in run("stats", str(index))
     assert run("verify", str(index)) == "sound\n"
+
+
+def test_stats_name_every_source(index: Path, history: tuple[GitRepository, str]) -> None:
+    out = run("stats", str(index))
+    assert f"sources.1.location       {history[0].path}\n" in out
+    assert f"sources.1.heads.HEAD     {history[0].git('rev-parse', 'HEAD')}\n" in out
+
+
+def test_settings_take_one_index_or_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().index == ()
+    assert Settings(index=Path("a")).index == (Path("a"),)
+    assert Settings(index=[Path("a"), Path("b")]).index == (Path("a"), Path("b"))
+    monkeypatch.setenv("KAGENT_INDEX", "a,b")
+    assert Settings().index == (Path("a"), Path("b"))
 
 
 def test_verify_fails_on_damage(history: tuple[GitRepository, str], tmp_path: Path) -> None:
