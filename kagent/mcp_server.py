@@ -117,7 +117,7 @@ def _tools(roots: Roots) -> Iterator[tuple[str, Callable[..., Any]]]:
             Field(max_length=8_000, description="What goes wrong, in the words a fix would use."),
         ],
         index: Annotated[
-            str | None, Field(description="Index to search; the server's first if not given.")
+            str | None, Field(description="Index to search; all of them if not given.")
         ] = None,
         k: Annotated[int, Field(ge=1, le=20)] = 4,
     ) -> CommitMatches:

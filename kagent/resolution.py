@@ -263,6 +263,8 @@ class Fix(_Model):
     date: str
     score: float
     confidence: Confidence
+    verdict: Literal["confident", "possible", "doubtful"] = "possible"
+    """What the confidence means, as measured on crashes whose fix is known."""
     why: list[str] = []
     status: FixStatus = FixStatus()
 

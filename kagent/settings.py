@@ -45,8 +45,10 @@ class Settings(BaseSettings):
         description="OLD=NEW: sources that debug info names below OLD are below NEW. "
         "In KAGENT_SOURCE_MAP several stand with commas between them.",
     )
-    index: Path | None = Field(
-        default=None, description="Commit index written by `kagent index build`."
+    index: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Commit indexes written by `kagent index build`, searched together. "
+        "In KAGENT_INDEX several stand with commas between them.",
     )
     allow_mismatch: bool = Field(
         default=False,
@@ -79,6 +81,13 @@ class Settings(BaseSettings):
         default=64 * 1024 * 1024, gt=0, description="Larger logs are refused."
     )
     fixes: int = Field(default=4, ge=1, le=50, description="How many candidate fixes to return.")
+
+    @field_validator("index", mode="before")
+    @classmethod
+    def _list_indexes(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return [part for part in given.split(",") if part]
+        return () if given is None else [given] if isinstance(given, Path) else given
 
     @field_validator("source_map", mode="before")
     @classmethod

@@ -69,7 +69,7 @@ def synthesizer(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
             vmlinux=settings.vmlinux is not None,
             modules=settings.modules is not None,
             source=settings.kernel_src is not None,
-            index=settings.index is not None,
+            index=bool(settings.index),
         ),
         actions=Actions(
             fix=_joined(draft.fix, advice.fix),
@@ -177,6 +177,7 @@ def _fixes(hits: Iterable[Hit], draft: Draft, settings: Settings, crashed: Conte
                 score=round(hit.score, 4),
                 # What was in the kernel when it crashed did not fix it.
                 confidence=min(hit.confidence, 0.01) if status.in_kernel else hit.confidence,
+                verdict="doubtful" if status.in_kernel else hit.verdict,
                 why=[*([opinions[hit.hash]] if hit.hash in opinions else []), *hit.why],
                 status=status,
             )

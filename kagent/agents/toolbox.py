@@ -15,7 +15,7 @@ from kagent.resolution import FixStatus
 from kagent.settings import Settings
 
 if TYPE_CHECKING:
-    from kagent.commits import CommitIndex
+    from kagent.commits import CommitIndex, CommitUnion
     from kagent.commits.landed import OnBranch
     from kagent.source import SourceTree
     from kagent.source.tools import SourceTools
@@ -39,7 +39,7 @@ class Toolbox:
     """The kernel's source."""
     source: SourceUnion | None = None
     """The same, and the sources that lie beside the modules."""
-    index: CommitIndex | None = None
+    index: CommitIndex | CommitUnion | None = None
     notes: tuple[str, ...] = ()
     """Choices and fallbacks, in words."""
 
@@ -55,10 +55,11 @@ def check_settings(settings: Settings) -> None:
         raise InputError(f"--vmlinux {settings.vmlinux}: no such file")
     if settings.modules and not settings.modules.is_dir():
         raise InputError(f"--modules {settings.modules}: no such directory")
-    if settings.index and not settings.index.is_dir():
-        raise InputError(
-            f"--index {settings.index}: no such directory", hint="kagent index build REPO -o DIR"
-        )
+    for index in settings.index:
+        if not index.is_dir():
+            raise InputError(
+                f"--index {index}: no such directory", hint="kagent index build REPO -o DIR"
+            )
     with open_toolbox(settings, Context()):
         pass
 
@@ -101,6 +102,9 @@ def fix_statuses(
     settings: Settings, hashes: Sequence[str], crashed: Context
 ) -> dict[str, FixStatus]:
     """Where each commit has landed, and whether the revision read as source has it."""
+    from kagent.commits.packing import is_posted
+
+    hashes = [hash for hash in hashes if not is_posted(hash)]
     if not settings.kernel_src or not hashes:
         return {}
     from kagent.commits.landed import fix_status
@@ -145,15 +149,16 @@ def _kernel_tree(spec: str | None, crashed: Context) -> tuple[SourceTree | None,
     return tree, (f"source: {tree.note}",) if chosen else ()
 
 
-def _index(settings: Settings) -> CommitIndex | None:
-    if settings.index is None:
+def _index(settings: Settings) -> CommitIndex | CommitUnion | None:
+    if not settings.index:
         return None
-    stamp = max((f.stat().st_mtime_ns for f in settings.index.iterdir()), default=0)
-    return _open_index(settings.index, stamp)
+    files = (file for directory in settings.index for file in directory.iterdir())
+    stamp = max((file.stat().st_mtime_ns for file in files), default=0)
+    return _open_indexes(settings.index, stamp)
 
 
 @lru_cache(maxsize=4)
-def _open_index(directory: Path, _stamp: int) -> CommitIndex:
-    from kagent.commits import CommitIndex
+def _open_indexes(directories: tuple[Path, ...], _stamp: int) -> CommitIndex | CommitUnion:
+    from kagent.commits import open_indexes
 
-    return CommitIndex.open(directory)
+    return open_indexes(directories)

@@ -7,16 +7,19 @@ evidence) and answers the caller with a bounded text. All are read-only and conf
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.tools import BaseTool, tool
 from langgraph.types import Command
 
 from kagent.agents.answering import MAX_CALLS, Runtime, answer, crashed, over_limit
+from kagent.agents.blaming import blamed_commits
 from kagent.agents.source_tools import SOURCE_TOOLS
 from kagent.agents.toolbox import open_toolbox
-from kagent.commits.model import CrashQuery, Hit
-from kagent.diagnosis import in_tree
+from kagent.commits.model import Hit
+from kagent.diagnosis import crash_query, in_tree
 from kagent.errors import KagentError
 from kagent.resolution import Evidence, evidence
 from kagent.source.model import Excerpt
@@ -112,14 +115,22 @@ def search_commits(
         log, primary = state["kernel_log"], state["primary"]
         report = log.reports[primary]
         # The log's own words find more than any question about them, and date the kernel.
-        words = f"\n{clip(state['reformatted'], _MAX_QUERY)[0]}" if in_tree(report) else ""
-        query = CrashQuery(
-            title=report.title,
-            text=question + words,
-            functions=tuple(functions or ()),
-            files=tuple(files or ()),
-            identifiers=tuple(identifiers or ()),
-            release=report.context.kernel if in_tree(report) else None,
+        words = clip(state["log"], _MAX_QUERY)[0] if in_tree(report) else ""
+        facts = crash_query(
+            report,
+            state.get("symbolized", ()),
+            state.get("fault"),
+            state.get("deadlock"),
+            state.get("memory"),
+            blamed_commits(box, state.get("fault")),
+        )
+        query = replace(
+            facts,
+            text=question,
+            log=words,
+            functions=_joined(functions, facts.functions),
+            files=_joined(files, facts.files),
+            identifiers=_joined(identifiers, facts.identifiers),
         )
         hits = box.index.search_crash(query, k=settings.fixes)
     items = [commit_evidence(hit) for hit in hits]
@@ -127,9 +138,16 @@ def search_commits(
         f"[{item.id}] {item.content}\nWhy it is here: {'; '.join(hit.why) or 'similar words'}"
         for item, hit in zip(items, hits, strict=True)
     ]
+    if hits and hits[0].verdict == "doubtful":
+        rows.insert(0, "No commit of the index looks like the fix. The nearest:")
     return answer(
         runtime, started, "\n\n".join(rows) or "Nothing found.", hits=hits, evidence=items
     )
+
+
+def _joined(asked: list[str] | None, known: Iterable[str]) -> tuple[str, ...]:
+    """What the caller names stands before what the report gives."""
+    return tuple(dict.fromkeys((*(asked or ()), *known)))
 
 
 TOOLS: list[BaseTool] = [lookup_source, read_source, *SOURCE_TOOLS, search_commits]

@@ -56,12 +56,12 @@ def analyze(
     kernel_src: KernelSrc = None,
     source_map: SourceMap = None,
     index: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             metavar="DIR",
             exists=True,
             file_okay=False,
-            help="Commit index to search for fixes.",
+            help="Commit index to search for fixes; several are searched as one.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -113,7 +113,7 @@ def analyze(
         modules=modules,
         kernel_src=kernel_src,
         source_map=source_map or None,
-        index=index,
+        index=index or None,
         allow_mismatch=allow_mismatch,
         model=model,
         base_url=base_url,

@@ -63,10 +63,8 @@ def fix_status(
         typer.Option(metavar="B", help="Look at this branch or tag only; repeatable."),
     ] = None,
     index: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", envvar="KAGENT_INDEX", help="Commit index to find a log's fix in."
-        ),
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Commit index to find a log's fix in; several are one."),
     ] = None,
     check: Annotated[
         bool,
@@ -84,7 +82,9 @@ def fix_status(
             "give a HASH or --from-report FILE, one of them",
             hint="kagent fix-status be6e843fc51a --kernel-src ~/linux --release 6.6.30",
         )
-    asked = _Asked([hash], release) if hash else _from_report(from_report or "-", index, release)
+    asked = (
+        _Asked([hash], release) if hash else _from_report(from_report or "-", index or [], release)
+    )
     repo, revision = _repository(kernel_src)
     reports: list[FixReport] = []
     for wanted in asked.hashes:
@@ -137,29 +137,33 @@ def _repository(spec: str) -> tuple[Path, str | None]:
     return Path(before), revision
 
 
-def _from_report(source: str, index: Path | None, release: str | None) -> _Asked:
+def _from_report(source: str, index: Sequence[Path], release: str | None) -> _Asked:
     text = read_log(source)
     if text.lstrip()[:1] == "{":
         return _from_json(text, release)
     from kagent.klog import parse_log
+    from kagent.settings import Settings
 
     log = parse_log(text)
     if log.primary is None:
         raise NoReportError("no kernel report in it", hint="give the lines of the crash")
-    if index is None:
+    index = index or Settings().index
+    if not index:
         raise MissingDataError(
             "which commit fixes a log is not known without an index",
             hint="add --index DIR (`kagent index build`), or give the HASH",
         )
     from kagent.cli.index import log_query
-    from kagent.commits import CommitIndex
+    from kagent.commits import open_indexes
 
-    with CommitIndex.open(index) as opened:
+    with open_indexes(index) as opened:
         hits = opened.search_crash(log_query(log, text), 1)
     if not hits:
         raise NoReportError("no commit of the index looks like a fix")
     context = log.reports[log.primary].context
-    return _Asked([hits[0].hash], release or context.kernel, None if release else context.build)
+    return _Asked(
+        _merged([hits[0].hash]), release or context.kernel, None if release else context.build
+    )
 
 
 def _from_json(text: str, release: str | None) -> _Asked:
@@ -174,7 +178,21 @@ def _from_json(text: str, release: str | None) -> _Asked:
         ) from error
     if not hashes:
         raise NoReportError("the report names no fix", hint="analyse with --index DIR")
-    return _Asked(hashes, release or kernel)
+    return _Asked(_merged(hashes), release or kernel)
+
+
+def _merged(hashes: Sequence[str]) -> list[str]:
+    """Those of `hashes` that are commits; says which are only patches on a list."""
+    from kagent.commits.packing import is_posted, posted_link
+
+    posted = [hash for hash in hashes if is_posted(hash)]
+    for hash in posted:
+        say(f"kagent: not merged yet, only posted: {posted_link(hash) or hash}")
+    if len(posted) == len(hashes):
+        raise NoReportError(
+            "no fix is merged yet", hint="test the posted patch, and reply on the list if it helps"
+        )
+    return [hash for hash in hashes if hash not in posted]
 
 
 def _text(report: FixReport) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kagent.cli.output import say
 from kagent.errors import IndexCorruptError, InputError, MissingDataError, NoReportError
 from kagent.text import clip, strip_control
 
@@ -42,13 +43,16 @@ IndexDirectory = Annotated[
     epilog="**Examples**\n\n"
     "`kagent index build ~/linux -o ~/linux.index --since v6.6`\n\n"
     "`kagent index build ~/linux -o net.index --paths net --paths drivers/net`\n\n"
+    "`kagent index build ~/linux -o stable.index --rev stable/linux-6.6.y --since v6.6`\n\n"
+    "`kagent index build ~/lore/netdev -o netdev.index`\n\n"
     "`kagent index build changes.jsonl.gz -o changes.index`"
 )
 def build(
     repo: Annotated[
         Path,
         typer.Argument(
-            help="Git repository (worktree, bare, shallow), or a .jsonl[.gz] of changes."
+            help="Git repository (worktree, bare, shallow), public-inbox or mbox of posted "
+            "patches, or a .jsonl[.gz] of changes."
         ),
     ],
     output: Annotated[
@@ -57,6 +61,10 @@ def build(
     ],
     since: Annotated[
         str | None, typer.Option(metavar="REV", help="Only commits that REV does not reach.")
+    ] = None,
+    rev: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REV", help="What REV reaches instead of HEAD; repeatable."),
     ] = None,
     paths: Annotated[
         list[str] | None, typer.Option(metavar="P", help="Only commits that touch P; repeatable.")
@@ -69,15 +77,19 @@ def build(
         ),
     ] = "corpus",
 ) -> None:
-    """Index the commits of a repository."""
+    """Index the commits of a repository, or the patches of a mail archive.
+
+    A build that was interrupted goes on where it stopped when the same command is run again.
+    """
     from kagent.commits import CommitIndex
 
-    with _progress() as progress:
+    with _progress(output) as progress:
         index = CommitIndex.build(
             repo,
             output,
             since=since,
             paths=paths or (),
+            revisions=rev or (),
             embedding=embedding,
             progress=progress,
         )
@@ -92,7 +104,7 @@ def update(directory: IndexDirectory) -> None:
     from kagent.commits import CommitIndex
 
     with CommitIndex.open(directory) as index:
-        with _progress() as progress:
+        with _progress(directory) as progress:
             added = index.update(progress)
         for note in index.notes:
             typer.echo(f"note: {note}", err=True)
@@ -100,16 +112,45 @@ def update(directory: IndexDirectory) -> None:
 
 
 @app.command(
+    epilog="**Example**\n\n`kagent index merge mainline.index stable.index lore.index -o all.index`"
+)
+def merge(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Two indexes or more.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="Where to write; replaced when done."),
+    ],
+    embedding: Annotated[
+        str, typer.Option(metavar="E", help="As for `build`; made anew over all commits.")
+    ] = "corpus",
+) -> None:
+    """Make one index of several, each commit once; `update` then follows all their sources."""
+    from kagent.commits import CommitIndex
+
+    with _progress(output) as progress:
+        index = CommitIndex.merge(directories, output, embedding=embedding, progress=progress)
+    with index:
+        facts = index.stats()
+    typer.echo(f"{facts['commits']} commits, {facts['vectors']} vectors: {output}")
+
+
+@app.command(
     epilog="**Examples**\n\n"
     '`kagent index search linux.index "use-after-free in ext4_es_insert_extent"`\n\n'
     "`kagent index search linux.index --log oops.txt -k 10`\n\n"
+    "`kagent index search mainline.index stable.index lore.index --log oops.txt`\n\n"
     "`git log -1 --format=%B | kagent index search linux.index - --json`"
 )
 def search(
-    directory: IndexDirectory,
-    question: Annotated[
-        str | None, typer.Argument(help="Words, function names; `-` reads them from stdin.")
-    ] = None,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DIR... [QUESTION]",
+            help="Indexes, searched as one; then words, function names (`-`: from stdin).",
+        ),
+    ],
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many commits.")] = 4,
     log: Annotated[
         Path | None,
@@ -118,14 +159,10 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the commits that answer a question or fix a crash."""
-    from kagent.commits import CommitIndex
+    from kagent.commits import open_indexes
 
-    if (question is None) == (log is None):
-        raise InputError(
-            "give a question or --log FILE, one of them",
-            hint='kagent index search DIR "null pointer dereference in foo_bar"',
-        )
-    with CommitIndex.open(directory) as index:
+    directories, question = _told_apart(arguments, log)
+    with open_indexes(directories) as index:
         if log is not None:
             hits = index.search_crash(_query_of_log(log), k)
         else:
@@ -133,7 +170,7 @@ def search(
     if as_json:
         typer.echo(json.dumps([asdict(hit) for hit in hits], indent=2))
     else:
-        _print_hits(hits)
+        _print_hits(hits, crash=log is not None)
 
 
 @app.command(epilog="**Example**\n\n`kagent index export linux.index --markdown -o commits.md`")
@@ -188,6 +225,18 @@ def verify(directory: IndexDirectory) -> None:
     typer.echo("sound")
 
 
+def _told_apart(arguments: Sequence[str], log: Path | None) -> tuple[list[Path], str | None]:
+    """The indexes, and the question unless a log stands for it."""
+    asks = len(arguments) > 1 and not (log is not None and Path(arguments[-1]).exists())
+    if asks == (log is not None):
+        raise InputError(
+            "give a question or --log FILE, one of them",
+            hint='kagent index search DIR "null pointer dereference in foo_bar"',
+        )
+    directories = arguments[:-1] if asks else arguments
+    return [Path(name) for name in directories], arguments[-1] if asks else None
+
+
 def log_query(log: KernelLog, text: str) -> CrashQuery:
     """What of a parsed log a commit search can use.
 
@@ -199,8 +248,7 @@ def log_query(log: KernelLog, text: str) -> CrashQuery:
 
     if log.primary is None:
         return CrashQuery(text=text)
-    query = crash_query(log.reports[log.primary])
-    return replace(query, text=f"{query.text}\n{text}")
+    return replace(crash_query(log.reports[log.primary]), log=text)
 
 
 def _query_of_log(path: Path) -> CrashQuery:
@@ -231,19 +279,26 @@ def _question(text: str) -> str:
     return text
 
 
-def _print_hits(hits: Sequence[Hit]) -> None:
+def _print_hits(hits: Sequence[Hit], *, crash: bool) -> None:
     from rich.console import Console
     from rich.text import Text
+
+    from kagent.commits.packing import short_hash
 
     console = Console(highlight=False, soft_wrap=True)
     if not hits:
         console.print("nothing found")
+    elif crash and hits[0].verdict == "doubtful":
+        console.print("No commit here looks like the fix. The nearest:")
     for number, hit in enumerate(hits, 1):
         line = Text(f"{number}. ")
-        line.append(_safe(hit.hash[:12]), style="yellow")
+        line.append(_safe(short_hash(hit.hash)), style="yellow")
         line.append(f"  {_safe(hit.subject)}", style="bold")
         console.print(line)
-        facts = f"   {_safe(hit.author)}, {_safe(hit.date[:10])}, confidence {hit.confidence:.2f}"
+        sure = " (confident)" if hit.verdict == "confident" else ""
+        facts = (
+            f"   {_safe(hit.author)}, {_safe(hit.date[:10])}, confidence {hit.confidence:.2f}{sure}"
+        )
         console.print(Text(facts, style="dim"))
         for reason in hit.why:
             console.print(Text(f"   - {_safe(reason)}"))
@@ -257,6 +312,9 @@ def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in facts.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, one in enumerate(value, 1):
+                yield from _flat(one, f"{prefix}{name}.{number}.")
         elif value not in (None, []):
             yield f"{prefix}{name}", value
 
@@ -268,8 +326,11 @@ def _stderr() -> Console:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on stderr with rate and time left; nothing where stderr is no terminal."""
+def _progress(target: Path) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr with rate and time left; nothing where stderr is no terminal.
+
+    Ctrl-C is answered with how to go on.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -306,4 +367,8 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
             last = done
             bar.update(task, completed=done, total=total)
 
-        yield tell
+        try:
+            yield tell
+        except KeyboardInterrupt:
+            say(f"interrupted; run the same command again to go on with {target}")
+            raise

@@ -1,6 +1,7 @@
 """Git history as a searchable index: find the commit that fixes a crash.
 
-`CommitIndex` loads on first use: it needs numpy, scipy and FAISS.
+`CommitIndex`, and `open_indexes` for several at once, load on first use: they need numpy, scipy
+and FAISS.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from kagent.commits.model import Commit, CrashQuery, Hit
 
 if TYPE_CHECKING:
     from kagent.commits.index import CommitIndex
+    from kagent.commits.union import CommitUnion, open_indexes
 
-__all__ = ["Commit", "CommitIndex", "CrashQuery", "Hit"]
+__all__ = ["Commit", "CommitIndex", "CommitUnion", "CrashQuery", "Hit", "open_indexes"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "CommitIndex":
         return importlib.import_module("kagent.commits.index").CommitIndex
+    if name in ("CommitUnion", "open_indexes"):
+        return getattr(importlib.import_module("kagent.commits.union"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

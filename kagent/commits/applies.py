@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from kagent.commits.history import git_call
-from kagent.errors import InputError
+from kagent.errors import InputError, MissingDataError
 
 if TYPE_CHECKING:
     import git
@@ -38,7 +38,7 @@ def try_patch(
     try:
         patch = git_call(repository, "diff-tree", "-p", "--root", *_PATCH, commit)
         files = _files(repository, commit)
-    except InputError:
+    except (InputError, MissingDataError):
         return None
     if not files:
         return None
@@ -48,7 +48,7 @@ def try_patch(
         patch_file.write_bytes(_raw(patch.partition("\n")[2] + "\n"))
         try:
             _fill_index(repository, ref, files, index)
-        except InputError:
+        except (InputError, MissingDataError):
             return None
         rejected = _rejected(repository, index, patch_file, ())
         if rejected is None:
@@ -74,7 +74,7 @@ def find_same_patch(repository: git.Repo, commit: str, ref: str) -> str | None:
             repository, "log", "-p", "--format=commit %H", "--no-merges", limit, *_PATCH,
             "--no-show-signature", span, "--", *files, timeout=_SECONDS,
         )  # fmt: skip
-    except InputError:
+    except (InputError, MissingDataError):
         return None
     return _patch_ids(repository, patches).get(next(iter(wanted)))
 

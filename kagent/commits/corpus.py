@@ -18,7 +18,7 @@ from kagent.commits.model import Commit
 from kagent.commits.patch import read_patch
 from kagent.errors import InputError, MissingDataError
 
-__all__ = ["is_corpus", "read_corpus"]
+__all__ = ["is_corpus", "parse_line", "read_lines"]
 
 _MAX_LINE = 16 << 20
 
@@ -28,38 +28,37 @@ def is_corpus(path: Path) -> bool:
     return path.name.endswith((".jsonl", ".jsonl.gz"))
 
 
-def read_corpus(path: Path) -> Iterator[Commit]:
-    """Yield the changes of `path`, each hash once, in its order.
+def read_lines(path: Path, skip: int = 0) -> Iterator[bytes]:
+    """The lines of `path` after the first `skip`.
 
     Raises:
         MissingDataError: there is no such file.
-        InputError: a line is not a change; says which.
+        InputError: it cannot be read to its end.
     """
     if not path.is_file():
         raise MissingDataError(f"no such file: {path}")
     opener = gzip.open if path.name.endswith(".gz") else open
-    seen: set[str] = set()
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
+        with opener(path, "rb") as lines:
             while line := lines.readline(_MAX_LINE):
                 number += 1
-                if not line.strip():
-                    continue
-                commit = _commit(json.loads(line))
-                if commit.hash not in seen:
-                    seen.add(commit.hash)
-                    yield commit
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: line {number} is not a change: {error}",
-            hint="each line is a JSON object with hash, subject, author, date and message",
-        ) from error
+                if number > skip:
+                    yield line
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path} after line {number}: {error}") from error
 
 
-def _commit(row: dict[str, Any]) -> Commit:
+def parse_line(line: bytes) -> Commit | None:
+    """The change in one line; None for an empty one.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is not a change.
+    """
+    text = line.decode("utf-8", "replace")
+    if not text.strip():
+        return None
+    row: dict[str, Any] = json.loads(text)
     message = str(row["message"])
     diff = str(row.get("diff") or "")
     patch = read_patch(diff)

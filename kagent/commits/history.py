@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kagent.commits.message import parse_fixes, parse_trailers
 from kagent.commits.model import Commit
 from kagent.commits.patch import read_patch
-from kagent.errors import InputError, MissingDataError
+from kagent.errors import InputError, KagentError, MissingDataError
 
 if TYPE_CHECKING:
     import git
 
-__all__ = ["MAX_DIFF", "GitHistory", "git_call", "open_repository"]
+__all__ = ["MAX_DIFF", "GitHistory", "git_call", "git_failed", "open_repository", "parse_record"]
 
 MAX_DIFF = 64 * 1024
 """Bytes of a commit's diff that are kept and read; longer ones are cut and marked."""
@@ -26,10 +27,16 @@ _BLOCK = 1 << 20
 # A commit's text is buffered no further than this; what follows is dropped up to the next one.
 _MAX_RECORD = 4 << 20
 
+_NOT_FETCHED = re.compile(
+    r"lazy fetching disabled|from promisor remote|transport '\w{1,20}' not allowed"
+)
+
 # The user's and the repository's configuration must not change what the diff looks like, start
 # programs (external diff, textconv, gpg, lazy fetch of a partial clone) or ask questions.
 _ENVIRONMENT = {
     "GIT_NO_LAZY_FETCH": "1",
+    # For versions of git before 2.45, which do not know the former.
+    "GIT_ALLOW_PROTOCOL": "none",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_PAGER": "cat",
@@ -94,12 +101,20 @@ def git_call(repository: git.Repo, *command: str, timeout: float = 120.0) -> str
     try:
         out: str = repository.git.execute(["git", *command], kill_after_timeout=timeout)
     except git.GitCommandError as error:
-        raise _git_failed(command[0], str(error.stderr)) from error
+        raise git_failed(command[0], str(error.stderr)) from error
     return out
 
 
-def _git_failed(command: str, stderr: str) -> InputError:
+def git_failed(command: str, stderr: str) -> KagentError:
+    """What to tell when git ended with `stderr`."""
     text = stderr.strip().removeprefix("stderr:").strip().strip("'").strip()
+    if _NOT_FETCHED.search(text):
+        return MissingDataError(
+            "a partial clone: the repository lacks files or trees of its history, and fetching "
+            "them one by one would take days",
+            hint="fetch all of it once: git fetch --refetch --no-filter origin "
+            "(or clone again without --filter)",
+        )
     last = text.splitlines()[0] if text else "no message"
     hint = None
     if "dubious ownership" in text:
@@ -108,13 +123,21 @@ def _git_failed(command: str, stderr: str) -> InputError:
 
 
 class GitHistory:
-    """A repository's non-merge commits, reachable from HEAD, newest first."""
+    """The non-merge commits that some revisions of a repository reach, newest first."""
 
-    def __init__(self, path: Path, *, since: str | None = None, paths: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        since: str | None = None,
+        paths: Sequence[str] = (),
+        revisions: Sequence[str] = ("HEAD",),
+    ) -> None:
         self.repository = open_repository(path)
         self.location = os.fspath(path.resolve())
         self.paths = tuple(paths)
         self.since = self.resolve(since) if since is not None else None
+        self.revisions = tuple(revisions) or ("HEAD",)
 
     def resolve(self, revision: str) -> str:
         """The full hash of the commit that `revision` names.
@@ -131,12 +154,18 @@ class GitHistory:
                 hint="see `git tag` and `git branch -a`; a shallow clone may lack it",
             ) from error
 
-    def head(self) -> str:
-        """The hash HEAD points to."""
+    def heads(self) -> dict[str, str]:
+        """Each revision and the hash that it points to now."""
         try:
-            return self.resolve("HEAD")
+            return {revision: self.resolve(revision) for revision in self.revisions}
         except InputError as error:
-            raise InputError(f"{self.location} has no commits yet") from error
+            if self.revisions == ("HEAD",):
+                raise InputError(f"{self.location} has no commits yet") from error
+            raise
+
+    def head(self) -> str:
+        """The hash that the first revision points to."""
+        return next(iter(self.heads().values()))
 
     def reaches(self, ancestor: str, head: str) -> bool:
         """Say whether `ancestor` still exists and `head` descends from it."""
@@ -149,59 +178,82 @@ class GitHistory:
             return False
         return True
 
-    def count(self, head: str, *, after: str | None = None) -> int:
-        """How many commits `commits` will yield."""
-        command = ["rev-list", "--count", "--no-merges", *self._range(head, after)]
-        return int(git_call(self.repository, *command, timeout=600))
+    def grown(self, before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+        """The first of the heads `before` that those `now` do not descend from."""
+        for revision, hash in before.items():
+            if revision not in now or not self.reaches(hash, now[revision]):
+                return hash
+        return None
 
-    def commits(self, head: str, *, after: str | None = None) -> Iterator[Commit]:
-        """Stream the commits from `head` back to `since` (and not those `after` reaches).
+    def count(self, heads: str | Sequence[str], *, after: str | Sequence[str] = ()) -> int:
+        """How many commits `commits` will yield."""
+        command = ["rev-list", "--count", "--no-merges", *self._range(heads, after)]
+        return int(git_call(self.repository, *command, timeout=3600))
+
+    def commits(
+        self, heads: str | Sequence[str], *, after: str | Sequence[str] = ()
+    ) -> Iterator[Commit]:
+        """Stream the commits from `heads` back to `since` (and not those `after` reaches).
 
         One process, constant memory; it ends with the iterator, however that ends. Text that is
         not UTF-8 is decoded with replacement characters.
 
         Raises:
             InputError: git failed in the middle, e.g. on a damaged repository.
+            MissingDataError: it is a partial clone.
         """
+        with contextlib.closing(self.records(heads, after=after)) as records:
+            yield from map(parse_record, records)
+
+    def records(
+        self, heads: str | Sequence[str], *, after: str | Sequence[str] = (), skip: int = 0
+    ) -> Generator[bytes]:
+        """The same for `parse_record` to read, without the first `skip`."""
         # Nothing in a commit can imitate a mark drawn after the commit was made.
         mark = secrets.token_hex(16)
         fields = "%x00".join(("%H", "%an <%ae>", "%aI", "%B", ""))
         command = ["git", "log", *_LOG_OPTIONS, f"--format=format:{mark}{fields}"]
+        command += [f"--skip={skip}"] if skip else []
         process: Any = self.repository.git.execute(
-            [*command, *self._range(head, after)], as_process=True
+            [*command, *self._range(heads, after)], as_process=True
         )
         with contextlib.closing(process.stdout), contextlib.closing(process.stderr):
             finished = False
             try:
-                for record, cut in _records(process.stdout, mark.encode()):
-                    yield _parse_record(record, cut=cut)
+                yield from _records(process.stdout, mark.encode())
                 finished = True
             finally:
                 if not finished:
                     process.proc.kill()
                     process.proc.wait()
             if process.proc.wait() != 0:
-                raise _git_failed("log", process.stderr.read().decode("utf-8", "replace"))
+                raise git_failed("log", process.stderr.read().decode("utf-8", "replace"))
 
-    def _range(self, head: str, after: str | None) -> list[str]:
-        excluded = [f"^{revision}" for revision in (self.since, after) if revision]
-        return [head, *excluded, "--", *self.paths]
+    def _range(self, heads: str | Sequence[str], after: str | Sequence[str]) -> list[str]:
+        wanted = [heads] if isinstance(heads, str) else heads
+        known = [after] if isinstance(after, str) else after
+        excluded = [f"^{revision}" for revision in (self.since, *known) if revision]
+        return [*wanted, *excluded, "--", *self.paths]
 
 
-def _records(stream: IO[bytes], mark: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Cut `stream` at lines that start with `mark`; bound what is kept of each piece."""
+def _records(stream: IO[bytes], mark: bytes) -> Iterator[bytes]:
+    """Cut `stream` at lines that start with `mark`; bound what is kept of each piece.
+
+    Each piece begins with 1 when something of it was left out, else with 0.
+    """
     separator = b"\n" + mark
     buffer = bytearray(b"\n")
     start_seen = cut = False
     while True:
         block = stream.read(_BLOCK)
-        searched = max(0, len(buffer) - len(separator))
+        start, searched = 0, max(0, len(buffer) - len(separator))
         buffer += block
         while (end := buffer.find(separator, searched)) >= 0:
             if start_seen:
-                yield bytes(buffer[:end]), cut
-            del buffer[: end + len(separator)]
-            start_seen, cut, searched = True, False, 0
+                yield _record(buffer, start, end, cut)
+            start = searched = end + len(separator)
+            start_seen, cut = True, False
+        del buffer[:start]
         if not block:
             break
         if len(buffer) > _MAX_RECORD:
@@ -209,13 +261,21 @@ def _records(stream: IO[bytes], mark: bytes) -> Iterator[tuple[bytes, bool]]:
             del buffer[_MAX_RECORD // 2 : -len(separator)]
             cut = True
     if start_seen:
-        yield bytes(buffer), cut
+        yield _record(buffer, 0, len(buffer), cut)
 
 
-def _parse_record(record: bytes, *, cut: bool) -> Commit:
-    sha, author, date, body, rest = record.split(b"\0", 4)
+def _record(buffer: bytearray, start: int, end: int, cut: bool) -> bytes:
+    # What `parse_record` would drop need not travel to another process.
+    most = start + MAX_MESSAGE + 4 * MAX_DIFF
+    return b"%d" % (cut or end > most) + buffer[start : min(end, most)]
+
+
+def parse_record(record: bytes) -> Commit:
+    """The commit in one of `GitHistory.records`."""
+    # A message so long that the record was cut within it has no end.
+    sha, author, date, body, rest = (*record[1:].split(b"\0", 4), b"")[:5]
     diff_bytes = rest.strip(b"\n")
-    truncated = cut or len(diff_bytes) > MAX_DIFF or len(body) > MAX_MESSAGE
+    truncated = record[:1] == b"1" or len(diff_bytes) > MAX_DIFF or len(body) > MAX_MESSAGE
     if len(diff_bytes) > MAX_DIFF:
         diff_bytes = diff_bytes[: diff_bytes.rfind(b"\n", 0, MAX_DIFF) + 1 or MAX_DIFF]
     subject, _, message = body[:MAX_MESSAGE].decode("utf-8", "replace").strip("\n").partition("\n")

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from kagent.commits.corpus import is_corpus, read_corpus
+from kagent.commits.build import Job, Progress, run_job
 from kagent.commits.documents import write_markdown
 from kagent.commits.embeddings import Embedder, make_embedder
-from kagent.commits.history import GitHistory
-from kagent.commits.manifest import MANIFEST, Source
+from kagent.commits.manifest import MANIFEST, Source, read_manifest
 from kagent.commits.model import Commit, CrashQuery, Hit
-from kagent.commits.search import search
+from kagent.commits.prepare import PostingKind
+from kagent.commits.sources import describe, describe_index, grew, refreshed
 from kagent.commits.store import EMBEDDING, Store
-from kagent.commits.swap import staging
-from kagent.commits.writer import IndexWriter
+from kagent.commits.union import search_stores
 from kagent.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from langchain_core.retrievers import BaseRetriever
 
 __all__ = ["CommitIndex", "Progress"]
-
-Progress = Callable[[int, int | None], None]
-"""Told (commits done, commits in all or None). Counts twice: reading, then embedding."""
 
 
 class CommitIndex:
@@ -48,43 +44,55 @@ class CommitIndex:
         *,
         since: str | None = None,
         paths: Sequence[str] = (),
+        revisions: Sequence[str] = (),
         embedding: str | Embeddings = "corpus",
         progress: Progress | None = None,
     ) -> CommitIndex:
-        """Index the non-merge commits of `source` in the directory `out`.
+        """Index the commits of `source` in the directory `out`.
 
-        `source` is a git repository (worktree, bare or shallow) or a ``.jsonl``/``.jsonl.gz`` file
-        of changes. `since` leaves out what that revision reaches; `paths` keeps only commits that
-        touch them. An index that stands at `out` is replaced in one step when all is done; until
-        then, and if the build fails or is killed, it stays as it was.
+        `source` is a git repository (worktree, bare or shallow; non-merge commits that `revisions`
+        reach, by default HEAD), a public-inbox archive or an mbox file (posted patches, of each the
+        newest version), or a ``.jsonl``/``.jsonl.gz`` file of changes. `since` leaves out what that
+        revision reaches; `paths` keeps only commits that touch them. An index that stands at `out`
+        is replaced in one step when all is done; until then, and if the build fails or is killed,
+        it stays as it was. A build that was cut short goes on where it stopped.
 
         Raises:
-            MissingDataError: `source` does not exist.
-            InputError: `source` has no commits, or is no repository; `out` holds something else.
+            MissingDataError: `source` does not exist, or is a clone without its files.
+            InputError: `source` has no commits, or is no source; `out` holds something else or is
+                being built by another process; the disk is full.
             MissingExtraError, ModelError: the embedding is not installed or does not answer.
         """
         embedder = make_embedder(embedding)
         _check_target(out)
-        if is_corpus(source):
-            if since is not None or paths:
-                raise InputError("--since and --paths need a git repository", hint="leave them out")
-            origin = Source(kind="jsonl", location=str(source.resolve()))
-            commits, total = read_corpus(source), None
-        else:
-            history = GitHistory(source, since=since, paths=paths)
-            head = history.head()
-            origin = Source(
-                kind="git", location=history.location, head=head, since=since, paths=list(paths)
-            )
-            commits, total = history.commits(head), history.count(head)
-        with staging(out) as fresh:
-            writer = IndexWriter(fresh)
-            _add_all(writer, commits, total, progress)
-            if writer.count == 0:
-                raise InputError(
-                    f"no commits to index in {source}", hint="check the revision and the paths"
-                )
-            _report(progress, writer.count, writer.finish(origin, embedder))
+        origin = describe(source, since=since, paths=paths, revisions=revisions)
+        run_job(Job([origin], embedder), out, progress)
+        return cls(Store(out), embedder)
+
+    @classmethod
+    def merge(
+        cls,
+        indexes: Sequence[Path],
+        out: Path,
+        *,
+        embedding: str | Embeddings = "corpus",
+        progress: Progress | None = None,
+    ) -> CommitIndex:
+        """Make one index of several, each commit once, in the order of `indexes`.
+
+        The embedding is learnt from all of them. `update` then brings all their sources up to date.
+
+        Raises:
+            MissingDataError, InputError, IndexCorruptError: as `open`, and as `build` for `out`.
+        """
+        embedder = make_embedder(embedding)
+        _check_target(out)
+        if len(indexes) < 2:
+            raise InputError("give two indexes or more to merge")
+        origins = [origin for path in indexes for origin in read_manifest(path).sources]
+        unique = [origin for at, origin in enumerate(origins) if origin not in origins[:at]]
+        job = Job([describe_index(path) for path in indexes], embedder, origins=unique)
+        run_job(job, out, progress)
         return cls(Store(out), embedder)
 
     @classmethod
@@ -112,76 +120,52 @@ class CommitIndex:
         return cls(store, embedder)
 
     def update(self, progress: Progress | None = None) -> int:
-        """Add the commits made since the recorded HEAD; return how many.
+        """Add the commits made since the index was built; return how many.
 
-        When that HEAD is gone or no longer an ancestor (history was rewritten) the whole index is
-        rebuilt, and `notes` says so. A corpus embedding is learnt anew when the index has doubled
-        since it was learnt. This object then reads the new index.
+        When a repository's recorded HEAD is gone or no longer an ancestor (history was rewritten)
+        the whole index is rebuilt, and `notes` says so. A file that changed is read again for what
+        is new in it. A corpus embedding is learnt anew when the index has doubled since it was
+        learnt. This object then reads the new index.
 
         Raises:
-            InputError: the index was built from a file, which has no HEAD to go on from.
-            MissingDataError: the repository is not where it was.
+            MissingDataError: a source is not where it was.
         """
-        manifest = self._store.manifest
-        source, directory = manifest.source, self._store.directory
-        if source.kind != "git" or source.head is None:
-            raise InputError(
-                f"the index {directory} was built from a file and cannot be updated",
-                hint="build it again",
-            )
-        history = GitHistory(Path(source.location), since=source.since, paths=source.paths)
-        head = history.head()
-        self.notes = ()
-        if head == source.head:
+        store, self.notes = self._store, ()
+        before = store.manifest.sources
+        found = [(source, refreshed(source)) for source in before]
+        now = [old if _place(old) == new else new for old, new in found]
+        if now == before:
             return 0
-        if not history.reaches(source.head, head):
+        gone = [hash for old, new in zip(before, now, strict=True) if (hash := grew(old, new))]
+        known = set(store.hashes()) if gone else set()
+        job = Job(now, self._embedder) if gone else Job(now, self._embedder, store, before)
+        added = run_job(job, store.directory, progress)
+        learnt = store.manifest.learnt_from
+        self._reopen()
+        if gone:
             self.notes = (
-                f"history was rewritten: {source.head[:12]} is no longer an ancestor of HEAD; "
+                f"history was rewritten: {gone[0][:12]} is no longer an ancestor of HEAD; "
                 "the index was rebuilt",
             )
-            added = self._rebuild(history, head, progress)
-        else:
-            added = self._append(history, head, progress)
-        self._reopen()
+            return sum(hash not in known for hash in self._store.hashes())
+        if self._store.manifest.learnt_from != learnt:
+            self.notes = ("the index has doubled: its embedding was learnt anew",)
         return added
-
-    def _append(self, history: GitHistory, head: str, progress: Progress | None) -> int:
-        manifest = self._store.manifest
-        source = manifest.source.model_copy(update={"head": head})
-        total = history.count(head, after=manifest.source.head)
-        with staging(self._store.directory) as fresh:
-            writer = IndexWriter(fresh, base=self._store.directory)
-            commits = history.commits(head, after=manifest.source.head)
-            _add_all(writer, commits, total, progress)
-            added = writer.count - manifest.commits
-            learn = self._embedder.id == "corpus" and writer.count >= 2 * manifest.learnt_from
-            steps = writer.finish(
-                source,
-                self._embedder,
-                base_vectors=None if learn else self._store.copy_vectors(),
-                learnt_from=manifest.learnt_from,
-            )
-            _report(progress, writer.count if learn else added, steps)
-        if learn:
-            self.notes = (*self.notes, "the index has doubled: its embedding was learnt anew")
-        return added
-
-    def _rebuild(self, history: GitHistory, head: str, progress: Progress | None) -> int:
-        source = self._store.manifest.source.model_copy(update={"head": head})
-        known = set(self._store.hashes())
-        with staging(self._store.directory) as fresh:
-            writer = IndexWriter(fresh)
-            _add_all(writer, history.commits(head), history.count(head), progress)
-            if writer.count == 0:
-                raise InputError(f"no commits to index in {source.location}")
-            _report(progress, writer.count, writer.finish(source, self._embedder))
-        with contextlib.closing(Store(self._store.directory)) as rebuilt:
-            return sum(hash not in known for hash in rebuilt.hashes())
 
     def _reopen(self) -> None:
         directory = self._store.directory
         self._store.close()
         self._store = Store(directory)
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return self._store.directory
+
+    @property
+    def part(self) -> tuple[Store, Embedder]:
+        """What a search over several indexes needs of this one."""
+        return self._store, self._embedder
 
     def search(self, question: str, k: int = 4) -> list[Hit]:
         """The `k` commits that answer a question in plain words best."""
@@ -189,11 +173,23 @@ class CommitIndex:
 
     def search_crash(self, query: CrashQuery, k: int = 4) -> list[Hit]:
         """The `k` commits most likely to fix a crash, best first, at most one per subject."""
-        return search(self._store, self._embedder, query, k)
+        return search_stores({"": self.part}, query, k)
 
     def get(self, hash_prefix: str) -> Commit | None:
         """A commit by its hash, or by the start of one that names only it."""
-        return self._store.find(hash_prefix.lower())
+        hash = hash_prefix if "@" in hash_prefix else hash_prefix.lower()
+        return self._store.find(hash)
+
+    def fixed_by(self, hash: str) -> list[Commit]:
+        """The commits whose ``Fixes:`` tags name `hash`, in the order they were read."""
+        return self._mentioning("fixes", hash)
+
+    def reverted_by(self, hash: str) -> list[Commit]:
+        """The commits that say to revert `hash`."""
+        return self._mentioning("reverts", hash)
+
+    def _mentioning(self, kind: PostingKind, hash: str) -> list[Commit]:
+        return list(self._store.commits(self._store.mentioning(kind, hash.lower())))
 
     def commits(self) -> Iterator[Commit]:
         """Every commit, in the order they were read."""
@@ -218,10 +214,11 @@ class CommitIndex:
             "embedding": manifest.embedding,
             "dimension": manifest.dimension,
             "learnt_from": manifest.learnt_from,
-            "source": manifest.source.model_dump(),
+            "vector_index": manifest.vector_index.model_dump(),
+            "sources": [source.model_dump() for source in manifest.sources],
             "oldest": first,
             "newest": last,
-            "truncated": self._store.truncated(),
+            **self._store.counts(),
             "bytes": {name: file.size for name, file in manifest.files.items()},
             "schema_version": manifest.schema_version,
         }
@@ -257,6 +254,11 @@ class CommitIndex:
         self.close()
 
 
+def _place(source: Source) -> Source:
+    """Without what only a build knows of a file."""
+    return source.model_copy(update={"records": 0, "last": ""})
+
+
 def _check_target(out: Path) -> None:
     """Refuse to replace what is not an index."""
     if out.is_dir():
@@ -266,18 +268,3 @@ def _check_target(out: Path) -> None:
             )
     elif out.exists() or out.is_symlink():
         raise InputError(f"{out} is not a directory", hint="give a new directory")
-
-
-def _add_all(
-    writer: IndexWriter, commits: Iterable[Commit], total: int | None, progress: Progress | None
-) -> None:
-    for done, commit in enumerate(commits, 1):
-        writer.add(commit)
-        if progress and done % 64 == 0:
-            progress(done, total)
-
-
-def _report(progress: Progress | None, total: int, steps: Iterable[int]) -> None:
-    for done in steps:
-        if progress:
-            progress(done, total)

@@ -99,6 +99,6 @@ def faiss_store(store: Store, embedder: Embedder) -> FAISS:
         embedding_function=IndexEmbeddings(embedder),
         index=store.copy_vectors(),
         docstore=InMemoryDocstore(documents),
-        index_to_docstore_id={row: str(owner) for row, owner in enumerate(owners)},
+        index_to_docstore_id={row: str(owner) for row, owner in enumerate(owners.tolist())},
         distance_strategy=DistanceStrategy.MAX_INNER_PRODUCT,
     )

@@ -1,8 +1,10 @@
-"""Latent semantic analysis: an embedding learnt from the corpus itself.
+"""An embedding learnt from the corpus itself: latent semantic analysis beside a random sketch.
 
-TF-IDF over words and names, then the strongest directions of the term space by randomised
-subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4). Offline, deterministic, needs
-nothing but numpy and scipy, and knows the kernel's own vocabulary.
+TF-IDF over words and names, seen in two ways. The strongest directions of the term space, by
+randomised subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4), bring texts of one
+subject together, but lose the rare names that tell bugs apart. A projection on random signs keeps
+all cosines nearly (Johnson, Lindenstrauss 1984; signs: Achlioptas 2003), rare names included.
+Offline, deterministic, needs nothing but numpy and scipy, and knows the kernel's own vocabulary.
 """
 
 from __future__ import annotations
@@ -20,9 +22,14 @@ from scipy import sparse
 from kagent.commits.names import words
 from kagent.errors import IndexCorruptError
 
-__all__ = ["Lsa"]
+__all__ = ["MAX_TERMS", "Lsa", "principal_directions"]
 
-DIMENSION = 192
+DIMENSION = 64
+"""Of the semantic part, at most."""
+SKETCH = 192
+"""Of the random part."""
+_SEMANTIC = 0.5
+"""Length of the semantic part, relative to the random one."""
 MAX_TERMS = 60_000
 _MAX_SHARE = 0.25
 """Terms in more than this share of the texts tell nothing apart."""
@@ -35,33 +42,40 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Lsa:
-    """Terms, their inverse document frequencies (t,), and the projection (t, d)."""
+    """Terms and what they are worth."""
 
     terms: dict[str, int]
     idf: Vectors
+    """Inverse document frequencies (t,)."""
     projection: Vectors
+    """On the semantic directions (t, d)."""
+    signs: Vectors
+    """Of the sketch, -1 and 1 (t, `SKETCH`)."""
 
     @property
     def dimension(self) -> int:
-        return int(self.projection.shape[1])
+        return int(self.projection.shape[1] + self.signs.shape[1])
 
     @classmethod
     def learn(cls, texts: Iterable[str], dimension: int = DIMENSION) -> Lsa:
-        """Learn from at least one text; `dimension` shrinks to what the texts span."""
+        """Learn from at least one text; the semantic part shrinks to what the texts span."""
         bags = [Counter(words(text)) for text in texts]
         terms, idf = _vocabulary(bags)
         matrix = _tfidf(bags, terms, idf)
-        projection = _principal_directions(matrix, min(dimension, min(matrix.shape)))
+        directions, strength = principal_directions(matrix, min(dimension, min(matrix.shape)))
+        # Plain LSA lets the few directions that every subsystem shares outweigh those that tell
+        # bugs apart.
+        projection = directions / np.sqrt(np.maximum(strength, 1e-6))
         # As `save` keeps it, so that an index answers alike before and after it was closed.
-        return cls(terms, idf, projection.astype(np.float16).astype(np.float32))
+        return cls(terms, idf, projection.astype(np.float16).astype(np.float32), _signs(len(terms)))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, one row a text; a text without a known term gives zeros."""
         bags = [Counter(words(text)) for text in texts]
-        dense = np.asarray(_tfidf(bags, self.terms, self.idf) @ self.projection, dtype=np.float32)
-        norms = np.linalg.norm(dense, axis=1, keepdims=True)
-        np.divide(dense, norms, out=dense, where=norms > 1e-9)
-        return dense
+        matrix = _tfidf(bags, self.terms, self.idf)
+        semantic = _unit(np.asarray(matrix @ self.projection, dtype=np.float32))
+        sketch = _unit(np.asarray(matrix @ self.signs, dtype=np.float32))
+        return _unit(np.hstack((_SEMANTIC * semantic, sketch)))
 
     def save(self, path: Path) -> None:
         """Write plain arrays; terms as newline-joined UTF-8 bytes."""
@@ -72,6 +86,7 @@ class Lsa:
                 terms=np.frombuffer(joined, dtype=np.uint8),
                 idf=self.idf,
                 projection=self.projection.astype(np.float16),
+                signs=np.packbits(self.signs > 0, axis=1),
             )
 
     @classmethod
@@ -86,11 +101,23 @@ class Lsa:
                 names = arrays["terms"].tobytes().decode().split("\n")
                 idf = arrays["idf"].astype(np.float32)
                 projection = arrays["projection"].astype(np.float32)
-        except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError) as error:
+                signs = np.unpackbits(arrays["signs"], axis=1).astype(np.float32) * 2 - 1
+        except (OSError, ValueError, TypeError, KeyError, EOFError, UnicodeDecodeError) as error:
             raise IndexCorruptError(f"cannot read the embedding: {error}") from error
-        if idf.shape != (len(names),) or projection.shape[:1] != idf.shape:
+        if idf.shape != (len(names),) or not projection.shape[:1] == signs.shape[:1] == idf.shape:
             raise IndexCorruptError("the arrays of the embedding do not fit each other")
-        return cls({name: i for i, name in enumerate(names)}, idf, projection)
+        return cls({name: i for i, name in enumerate(names)}, idf, projection, signs)
+
+
+def _signs(count: int) -> Vectors:
+    bits = np.random.default_rng(_SEED).integers(0, 2, (count, SKETCH), dtype=np.int8)
+    return bits.astype(np.float32) * 2 - 1
+
+
+def _unit(rows: Vectors) -> Vectors:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    np.divide(rows, norms, out=rows, where=norms > 1e-9)
+    return rows
 
 
 def _vocabulary(bags: Sequence[Counter[str]]) -> tuple[dict[str, int], Vectors]:
@@ -127,12 +154,8 @@ def _tfidf(bags: Sequence[Counter[str]], terms: dict[str, int], idf: Vectors) ->
     return sparse.diags(scale.astype(np.float32)) @ matrix
 
 
-def _principal_directions(matrix: Any, dimension: int) -> Vectors:
-    """The right singular vectors (terms, dimension), strongest first.
-
-    Directions are scaled by 1/sqrt(singular value): plain LSA lets the few that every subsystem
-    shares outweigh those that tell bugs apart.
-    """
+def principal_directions(matrix: Any, dimension: int) -> tuple[Vectors, Vectors]:
+    """The right singular vectors (terms, dimension), strongest first, and their values."""
     width = min(dimension + _OVERSAMPLE, *matrix.shape)
     basis = np.random.default_rng(_SEED).standard_normal((matrix.shape[1], width), np.float32)
     for _ in range(_ROUNDS):
@@ -146,7 +169,7 @@ def _principal_directions(matrix: Any, dimension: int) -> Vectors:
     order, strength = order[useful], strength[useful]
     vectors = basis @ rotation[:, order]
     vectors *= np.where(vectors[np.abs(vectors).argmax(axis=0), range(len(order))] < 0, -1, 1)
-    return np.asarray(vectors / np.sqrt(np.maximum(strength, 1e-6)), dtype=np.float32)
+    return vectors.astype(np.float32), strength.astype(np.float32)
 
 
 def _orthonormal(block: Vectors) -> Vectors:

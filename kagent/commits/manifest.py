@@ -16,26 +16,50 @@ __all__ = [
     "FileSum",
     "Manifest",
     "Source",
+    "VectorFacts",
     "file_sum",
     "read_manifest",
 ]
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _KIND = "kagent-commit-index"
 _MAX_MANIFEST = 1 << 20
 
 
 class Source(BaseModel):
-    """Where the commits came from."""
+    """Where commits came from."""
 
     kind: str
-    """``git`` or ``jsonl``."""
+    """``git``, ``public-inbox``, ``mbox``, ``jsonl``; while merging also ``index``."""
     location: str
-    head: str | None = None
-    """Of a repository: the commit the index reaches up to."""
+    heads: dict[str, str] = {}
+    """The commits that the index reaches up to: by revision, by epoch of a public-inbox."""
+    stamp: str = ""
+    """Of a file: size and time of its last change."""
+    records: int = 0
+    """Lines read of a file, which an update goes on after if it only grew,"""
+    last: str = ""
+    """that is, if the last of them still has this sum."""
     since: str | None = None
     paths: list[str] = []
+
+
+class VectorFacts(BaseModel):
+    """How the vectors are searched, and what is lost by that."""
+
+    kind: str
+    """``exact``: all are compared; ``ivf``: those of the nearest lists."""
+    storage: str
+    """``fp16`` or ``int8`` a dimension."""
+    lists: int = 0
+    probes: int = 0
+    """Lists that are looked into."""
+    recall_at_10: float = 1.0
+    """Share of the ten truly nearest that are found, measured on stored vectors as queries."""
+    recall_at_250: float = 1.0
+    measured_on: int = 0
+    """Vectors in the index when that was measured; 0: nothing to measure."""
 
 
 class FileSum(BaseModel):
@@ -50,13 +74,14 @@ class Manifest(BaseModel):
 
     kind: str = _KIND
     schema_version: int = SCHEMA_VERSION
-    source: Source
+    sources: list[Source]
     embedding: str
     dimension: int
     commits: int
     vectors: int
     learnt_from: int
     """Commits in the index when its embedding was learnt."""
+    vector_index: VectorFacts
     files: dict[str, FileSum]
 
     model_config = ConfigDict(extra="ignore")

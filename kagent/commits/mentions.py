@@ -14,7 +14,14 @@ from kagent.errors import InputError
 if TYPE_CHECKING:
     import git
 
-__all__ = ["Mention", "names", "read_mention", "read_mentions", "upstream_commits"]
+__all__ = [
+    "Mention",
+    "names",
+    "read_mention",
+    "read_mentions",
+    "reverted_commits",
+    "upstream_commits",
+]
 
 _MAX_MENTIONS = 50_000
 _SECONDS = 300.0
@@ -55,6 +62,11 @@ def upstream_commits(message: str) -> tuple[str, ...]:
     ('0123456789ab',)
     """
     return tuple(next(filter(None, m.groups())).lower() for m in _UPSTREAM.finditer(message))
+
+
+def reverted_commits(message: str) -> tuple[str, ...]:
+    """Hashes of the commits that `message` says it reverts, lower case."""
+    return tuple(found.lower() for found in _REVERTS.findall(message))
 
 
 def read_mentions(
@@ -104,6 +116,6 @@ def read_mention(hash: str, date: str, subject: str, body: str) -> Mention:
         subject=subject,
         date=date,
         upstream=upstream_commits(body),
-        reverts=tuple(found.lower() for found in _REVERTS.findall(body)),
+        reverts=reverted_commits(body),
         fixes=parse_fixes(body),
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-__all__ = ["Commit", "CrashQuery", "Hit"]
+__all__ = ["Commit", "CrashQuery", "Hit", "Verdict"]
+
+Verdict: TypeAlias = Literal["confident", "possible", "doubtful"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,21 @@ class CrashQuery:
     title: str = ""
     text: str = ""
     """Free words: a question, or the lines that explain the crash."""
+    log: str = ""
+    """The log's text, read for what the other fields leave open: further traces, dates, ids."""
     functions: tuple[str, ...] = ()
     """Of the stack, innermost first, inlined functions included."""
+    related: tuple[tuple[str, ...], ...] = ()
+    """Of other stacks, each innermost first: who freed the object, who held the lock, ..."""
+    places: tuple[str, ...] = ()
+    """Frames of the stack as the log prints them, ``symbol+0x1c/0x70``."""
     files: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    """Modules that the frames lie in, innermost first."""
     identifiers: tuple[str, ...] = ()
     """Struct, member and lock names that the evidence names."""
+    blamed: tuple[str, ...] = ()
+    """Hashes of the commits that last changed the faulting line, as ``git blame`` names them."""
     release: str | None = None
 
 
@@ -61,7 +74,17 @@ class Hit:
     confidence: float
     """0 to 1: how likely this is the fix at all."""
     why: tuple[str, ...]
+    verdict: Verdict = "possible"
+    """``confident``: of hits as sure as this one, nine in ten were right. ``doubtful``: where the
+    first hit is no surer, mostly no commit of the index was the fix.
+    """
     message: str = ""
     diff: str = ""
     files: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
+    posted: bool = False
+    """It is on a mailing list only; `hash` is then the Message-ID, where that is known."""
+    link: str = ""
+    """Where a posted patch can be read."""
+    index: str = ""
+    """Where several indexes were searched: the name of the one it is of."""

@@ -13,6 +13,7 @@ from functools import lru_cache
 __all__ = ["base_symbol", "named_symbols", "words"]
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{1,79}")
+_SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{1,79}(?:\(\)|\+0(?=x))?")
 _HEX = re.compile(r"[0-9a-f]{8,}")
 # Suffixes of gcc and clang clones: constprop.0, isra.0.cold, part.0, llvm.1234.
 _CLONE = re.compile(r"\.(?:constprop|isra|part|cold|lto_priv|llvm|localalias|unlikely|\d).*$", re.S)
@@ -49,11 +50,13 @@ def named_symbols(text: str) -> list[str]:
     Each once, in order of appearance.
     """
     found: dict[str, None] = {}
-    for match in _WORD.finditer(text):
-        name = match.group()
-        after = text[match.end() : match.end() + 3]
-        if ("_" in name.strip("_") and len(name) > 3) or after[:2] == "()" or after == "+0x":
-            found[base_symbol(name)] = None
+    for name in _SYMBOL.findall(text):
+        # Few words of a text get beyond this line.
+        if "_" not in name and name[-1] not in ")0":
+            continue
+        plain = name.removesuffix("()").removesuffix("+0")
+        if plain != name or ("_" in name.strip("_") and len(name) > 3):
+            found[base_symbol(plain)] = None
     return list(found)
 
 

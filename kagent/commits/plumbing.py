@@ -93,6 +93,9 @@ _HELPERS = """
     copy_from_user copy_to_user _copy_from_user _copy_to_user __might_fault might_fault
     entry_INT80_compat entry_SYSENTER_compat handle_exception ret_from_exception system_call
     rcu_read_lock rcu_read_unlock call_rcu synchronize_rcu __call_rcu_common
+    kvmalloc kvmalloc_node kvfree __kmalloc_track_caller kmalloc_reserve __kmalloc_reserve
+    check_region_inline atomic_long_set arch_atomic64_set kvasprintf kvasprintf_const
+    kobject_set_name_vargs __refcount_dec refcount_dec __refcount_sub_and_test
 """
 # How stalls, debug objects and NMIs are reported, and the interrupt paths below them
 # (kernel/rcu/tree_stall.h, lib/debugobjects.c, kernel/time, kernel/irq, arch/*/kernel/irq*.c).
@@ -114,6 +117,11 @@ _INTERRUPTS = """
     el1_interrupt el1h_64_irq el0_sync_handler ret_fast_syscall do_notify_resume
     exit_to_usermode_loop tasklet_action tasklet_action_common check_memory_region_inline
     register_lock_class assign_lock_key __switch_to down_read_nested down_write_nested
+    rcu_dump_cpu_stacks check_hung_uninterruptible_tasks debug_show_all_locks lock_is_held
+    lock_is_held_type arch_local_irq_restore exiting_irq native_safe_halt arch_cpu_idle
+    cpuidle_idle_call handle_signal_work console_unlock do_initcall_level check_preemption_disabled
+    __flush_work flush_work __cancel_work_timer cancel_work_sync flush_workqueue insert_work
+    set_work_data set_work_pool_and_clear_pending
 """
 # Ways that every device, socket message, mount, open file or page of memory goes: driver core and
 # USB enumeration, netlink delivery, the VFS down to the file system, module loading, the page
@@ -148,7 +156,23 @@ _PATHWAYS = """
     __do_kmalloc __do_kmalloc_node __kmem_cache_alloc_node __kmem_cache_free kmalloc_node
     kmem_cache_alloc_node_trace kvmalloc_node __alloc_skb alloc_skb kstrdup
     kobject_put kobject_cleanup kobject_release kref_put
-    notifier_call_chain __queue_work queue_work_on
+    notifier_call_chain call_netdevice_notifiers call_netdevice_notifiers_info
+    call_netdevice_notifiers_extack __queue_work queue_work_on work_for_cpu_fn copy_process
+    dev_attr_show dev_attr_store kernfs_seq_show dpm_run_callback execute_in_process_context
+    evict iput dispose_list do_writepages wb_workfn wb_writeback writeback_sb_inodes
+    __writeback_inodes_wb __writeback_single_inode __filemap_fdatawrite_range vfs_fsync_range
+    do_fsync do_sendfile do_splice_direct splice_direct_to_actor iter_file_splice_write
+    do_splice_from generic_perform_write generic_file_read_iter vfs_setxattr __vfs_setxattr
+    __vfs_setxattr_noperm setxattr path_setxattr do_unlinkat do_mkdirat vfs_mkdir do_renameat2
+    vfs_fallocate ksys_fallocate super_cache_scan prune_icache_sb shrink_slab do_shrink_slab
+    shrink_node handle_mm_fault __handle_mm_fault read_pages
+    submit_bio submit_bio_noacct generic_make_request bio_endio blk_update_request
+    blk_mq_dispatch_rq_list blk_mq_sched_dispatch_requests __blk_mq_sched_dispatch_requests
+    blk_mq_run_hw_queue __blk_mq_run_hw_queue __blk_mq_delay_run_hw_queue blk_finish_plug
+    blk_mq_flush_plug_list blk_mq_sched_insert_requests
+    __dev_queue_xmit dev_hard_start_xmit __dev_open __dev_close_many dev_close_many dev_close
+    dev_change_flags __dev_change_flags nf_hook_slow unregister_netdevice_queue cleanup_net
+    ops_exit_list pci_unregister_driver sysfs_remove_group kernfs_remove_by_name_ns
 """
 _PATHWAY = frozenset(_PATHWAYS.split())
 _PLUMBING = frozenset((_REPORTING + _ENTRY + _LOCKING + _INTERRUPTS + _DISPATCH + _HELPERS).split())
@@ -165,7 +189,9 @@ _PLUMBING_FILE = re.compile(
     r"ubsan|debugobjects|fault-inject|nmi_backtrace|refcount|list_debug)|kernel/(?:panic|softirq|"
     r"workqueue|kthread|fork|exit|signal|module|locking/|sched/|time/|irq/|rcu/|entry/|kcsan/|"
     r"task_work)|drivers/base/|fs/(?:read_write|ioctl|open|namei|namespace|super|fs_context)\.c|"
-    r"net/socket\.c|net/netlink/|drivers/usb/core/|init/main\.c"
+    r"net/socket\.c|net/netlink/|drivers/usb/core/|init/main\.c|fs/file_table\.c|lib/kobject\.c|"
+    r"lib/string\.c|mm/mempolicy\.c|kernel/(?:hung_task|notifier|task_work)\.c|security/security\.c|"
+    r"arch/\w+/kernel/(?:signal|syscall|entry)"
 )
 
 
@@ -176,7 +202,7 @@ def is_plumbing(symbol: str) -> bool:
 
 def is_pathway(symbol: str) -> bool:
     """Say whether everything of some kind passes here, whatever goes wrong with it."""
-    return symbol in _PATHWAY
+    return symbol in _PATHWAY or symbol.startswith("sys_")
 
 
 def is_plumbing_file(path: str) -> bool:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 from kagent.commits.model import CrashQuery
 from kagent.commits.names import base_symbol, named_symbols, words
+from kagent.commits.pasted import PastedTrace, earliest_day, from_syzbot, read_trace, stated_release
 from kagent.commits.plumbing import is_pathway, is_plumbing, is_plumbing_file
+from kagent.commits.quoted import references
 from kagent.commits.releases import release_date
+from kagent.commits.traits import symptoms
 
-__all__ = ["PastedTrace", "Terms", "prepare", "read_trace"]
+__all__ = ["Terms", "prepare"]
 
 MAX_FUNCTIONS = 40
 MAX_FILES = 24
@@ -28,33 +31,18 @@ _DEPTH = 0.85
 """Weight of a frame relative to the one above it."""
 _PATHWAY = 0.3
 """Weight of a frame that everything of its kind passes, relative to one that tells more."""
+_CYCLE = 84
+"""Days from a release to the next one, at most."""
 _EPOCH = 719_163
 """`datetime.date.toordinal` of 1970-01-01."""
 
-# ``symbol+0x1c/0x70``, and ``symbol file.c:12 [inline]`` as symbolised logs have it. A ``?`` marks
-# what was found on the stack but not by unwinding.
-_FRAME = re.compile(
-    r"(\?[ \t]{1,4})?\b(?!(?:at|in|by)\b)([A-Za-z_][\w.]{1,127})"
-    r"(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}|[ \t]{1,4}\n?[ \t]{0,8}(?=[\w./-]{1,200}\.[chS]:\d))"
-)
-_SOURCE = re.compile(r"(?<![\w./-])((?:[\w.-]{1,64}/){1,12}[\w.-]{1,64}\.(?:[chS]|rs)):\d")
-_RELEASE = re.compile(r"(?:[Tt]ainted:?|Comm:)[^\n]{0,80}?\s(\d{1,2}\.\d{1,3}\.\d{1,4}\S{0,60})")
-_HEADLINE = re.compile(
-    r"BUG:|WARNING:|INFO:|KASAN|KMSAN|UBSAN|KCSAN|kernel BUG|general protection|Unable to handle|"
-    r"unable to handle|Oops|divide error|stack segment|Internal error|memory leak"
-)
-_MAX_HEADLINES = 3
 _NAME = re.compile(r"[A-Za-z_]\w{2,79}")
-
-
-@dataclass(frozen=True, slots=True)
-class PastedTrace:
-    """What a log pasted as text shows at first sight."""
-
-    functions: tuple[str, ...]
-    files: tuple[str, ...]
-    release: str | None
-    headlines: tuple[str, ...]
+# Addresses, offsets, where and as what a header line says it happened: no commit has such words.
+_NUMBERS = re.compile(
+    r"\+?0x[0-9a-f]{1,16}(?:/0x[0-9a-f]{1,16})?|\bCPU: \d{1,5}|\bU?PID: \d{1,9}|\[#\d{1,4}\]"
+    r"|\b(?:PREEMPT(?:_\w{1,10})?|SMP|NOPTI|PTI|DEBUG_PAGEALLOC)\b|\bRIP: [0-9a-f]{4}:|\[inline\]"
+    r"|\bprobably for\b|\b[0-9a-f]{8,16}\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,68 +53,111 @@ class Terms:
     """Functions of the stack, innermost first, plumbing left out."""
     functions: dict[str, float]
     """The frames, and functions that the free text names."""
+    related: dict[str, float]
+    """Functions of other stacks: of who freed the object, who held the lock, ..."""
     files: dict[str, float]
     identifiers: dict[str, float]
     words: tuple[str, ...]
     text: str
     """For the embedding."""
+    title: str = ""
+    places: frozenset[str] = frozenset()
+    modules: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    blamed: tuple[str, ...] = ()
+    symptoms: int = 0
+    """Bits of `kagent.commits.traits.symptoms`."""
+    syzbot: bool = False
     release: str | None = None
     day: int | None = None
     """Of the crashed release, days since 1970-01-01."""
     development: bool = False
     """The release is of the development line, not of a stable branch."""
+    not_before: int | None = None
+    """The crash is no older than this day."""
 
     @property
     def empty(self) -> bool:
         """Nothing to search for."""
-        return not (self.text or self.functions or self.files or self.identifiers)
-
-
-def read_trace(text: str) -> PastedTrace | None:
-    """Find a call trace in `text`; None when there is none."""
-    symbols = [match[2] for match in _FRAME.finditer(text) if not match[1]]
-    functions = dict.fromkeys(symbols)
-    if len(functions) < 2:
-        return None
-    release = _RELEASE.search(text)
-    headlines = (line.strip() for line in text.split("\n") if _HEADLINE.search(line))
-    return PastedTrace(
-        functions=tuple(functions),
-        files=tuple(dict.fromkeys(_SOURCE.findall(text))),
-        release=release[1] if release else None,
-        headlines=tuple(dict.fromkeys(headlines))[:_MAX_HEADLINES],
-    )
+        return not (
+            self.text
+            or self.functions
+            or self.related
+            or self.files
+            or self.identifiers
+            or self.references
+            or self.blamed
+        )
 
 
 def prepare(query: CrashQuery) -> Terms:
     """Canonical names, plumbing frames dropped, weights by depth."""
-    text = query.text[:MAX_TEXT]
-    trace = read_trace(text)
-    prose = "\n".join(trace.headlines) if trace else text[:_PROSE]
-    frames = _telling((*query.functions, *(trace.functions if trace else ())))
+    log = f"{query.text[:MAX_TEXT]}\n{query.log[:MAX_TEXT]}"
+    trace = read_trace(log)
+    pasted = trace.functions if trace else ()
+    frames = _telling(query.functions or pasted)
+    others = [_telling(stack) for stack in (*query.related, pasted if query.functions else ())]
     files = _telling_files((*query.files, *(trace.files if trace else ())))
-    release = query.release or (trace.release if trace else None)
-    title = query.title[:_PROSE]
-    named = _telling(named_symbols(f"{title}\n{prose}"))
+    release = query.release or stated_release(log)
+    title, said = _said(query, trace)
     identifiers = _names(query.identifiers)
     functions = _by_depth(frames)
-    for name in named:
+    related = _related(others, functions)
+    for name in _telling(named_symbols(said)):
         functions.setdefault(name, 0.5 if frames else 1.0)
-    released = release_date(release) if release else None
-    said = "\n".join(part for part in (title, prose) if part.strip())
+        related.pop(name, None)
+    day, development, not_before = _dates(release, log)
     return Terms(
         frames=frames,
         functions=functions,
+        related=related,
         files={path: _DEPTH**depth for depth, path in enumerate(files)},
         identifiers=dict.fromkeys(identifiers, 1.0),
         words=tuple(dict.fromkeys(words(" ".join((said, *frames[:8], *identifiers[:16])))))[
             :MAX_WORDS
         ],
         text="\n".join(part for part in (said, " ".join(frames[:8])) if part),
+        title=title,
+        places=frozenset(query.places),
+        modules=tuple(dict.fromkeys(name.replace("-", "_") for name in query.modules)),
+        references=references(log),
+        blamed=query.blamed,
+        symptoms=symptoms(said),
+        syzbot=from_syzbot(log),
         release=release,
-        day=(released[0].toordinal() - _EPOCH) if released else None,
-        development=released[1] if released else False,
+        day=day,
+        development=development,
+        not_before=not_before,
     )
+
+
+def _dates(release: str | None, log: str) -> tuple[int | None, bool, int | None]:
+    """Day of the release, whether it is of the development line, and the log's earliest day.
+
+    A development kernel is run when it is new: where the log is younger, but not by much, its own
+    day tells more than that of the release.
+    """
+    released = release_date(release) if release else None
+    earliest = earliest_day(log)
+    if released is None:
+        return None, False, earliest
+    day, development = released[0].toordinal() - _EPOCH, released[1]
+    if development and earliest is not None and 0 < earliest - day <= _CYCLE:
+        day = earliest
+    return day, development, earliest
+
+
+def _said(query: CrashQuery, trace: PastedTrace | None) -> tuple[str, str]:
+    """The title, and all that says what went wrong, the title first.
+
+    Of a pasted trace only its headlines count as words: the rest is names and numbers.
+    """
+    title = query.title[:_PROSE]
+    plain = bool(query.log) or read_trace(query.text[:MAX_TEXT]) is None
+    prose = query.text[:_PROSE] if plain else ""
+    headlines = "\n".join(trace.headlines) if trace and not (title and query.log) else ""
+    said = "\n".join(part for part in (title, prose, headlines) if part.strip())
+    return title or headlines.partition("\n")[0], _NUMBERS.sub(" ", said)
 
 
 def _names(identifiers: Iterable[str]) -> tuple[str, ...]:
@@ -149,6 +180,17 @@ def _by_depth(frames: Iterable[str]) -> dict[str, float]:
         else:
             weights[name] = weight
             weight *= _DEPTH
+    return weights
+
+
+def _related(stacks: Iterable[Iterable[str]], own: dict[str, float]) -> dict[str, float]:
+    """What other stacks add to the crash's own, each weighed by its own depth."""
+    weights: dict[str, float] = {}
+    for stack in stacks:
+        fresh = [name for name in stack if name not in own and name not in weights]
+        for name, weight in _by_depth(fresh).items():
+            if len(weights) < 2 * MAX_FUNCTIONS:
+                weights[name] = weight
     return weights
 
 

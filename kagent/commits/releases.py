@@ -30,14 +30,17 @@ _MAINLINE = {
 _CADENCE = timedelta(weeks=9)
 """Between two releases; rc1 follows a release after two weeks, then one rc a week."""
 _RELEASE = re.compile(r"(\d{1,2})\.(\d{1,3})(?:\.(\d{1,4}))?(?:-?rc(\d{1,2}))?")
+# What scripts/setlocalversion appends to a tree past its tag, syzbot's name for its builds.
+_UNRELEASED = re.compile(r"-(?:syzkaller\b|\d{5}-g[0-9a-f]{7,}|g?[0-9a-f]{12}\b)")
 _NEXT = re.compile(r"-next-(20\d\d)(\d\d)(\d\d)")
 
 
 def release_date(release: str) -> tuple[date, bool] | None:
     """Day of a ``uname -r`` string, and whether it is of the development line.
 
-    ``6.1.0-rc3`` and ``6.1.0`` are of mainline; ``6.1.57`` and distribution kernels are of a
-    stable branch: a fix may be in mainline already when they come out. None when unknown.
+    ``6.1.0-rc3``, ``6.1.0`` and ``6.1.0-00123-g0123456789ab`` are of mainline; ``6.1.57`` and
+    distribution kernels are of a stable branch: a fix may be in mainline already when they come
+    out. None when unknown.
 
     >>> release_date("5.15.0-rc2-next-20210921")
     (datetime.date(2021, 9, 21), True)
@@ -60,7 +63,8 @@ def release_date(release: str) -> tuple[date, bool] | None:
     point = int(match[3] or 0)
     if point:
         return base + _WEEK * min(point, 300), False
-    return base, "-" not in release[match.end() :]
+    rest = release[match.end() :]
+    return base, "-" not in rest or _UNRELEASED.match(rest) is not None
 
 
 def _tag_date(major: int, minor: int) -> date | None:

@@ -1,9 +1,11 @@
 """The index on disk: ``commits.sqlite``, ``vectors.faiss``, ``embedding.npz``, ``manifest.json``.
 
-SQLite holds the commits' text, full-text words (FTS5, contentless: fed with the words of
-`kagent.commits.names`) and postings: for each function, file, identifier, symbol named in a
-message and fixed hash, the ids of its commits as little-endian uint32. An opened store keeps its
-files open, so it works on unharmed while a new index takes the directory's place.
+SQLite holds what ranking needs of each commit, the texts (compressed), and postings: for each
+word, function, file, identifier, symbol named in a message, fixed and reverted hash, the ids of its
+commits (`kagent.commits.postings`); for words with a weight. Words are ranked by BM25 over these
+lists: SQLite's own FTS5 takes twenty times as long and twice the space for the same order. An
+opened store keeps its files open, so it works on unharmed while a new index takes the directory's
+place.
 """
 
 from __future__ import annotations
@@ -18,28 +20,30 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from kagent.commits.manifest import file_sum, read_manifest
 from kagent.commits.model import Commit
+from kagent.commits.packing import patch_key, subject_key, unpack_commit
+from kagent.commits.postings import Ids, decode_ids
+from kagent.commits.prepare import KINDS, SUPERSEDED, TRUNCATED, WEIGHT_UNIT, PostingKind
+from kagent.commits.quoted import Quote, unpack_quotes
+from kagent.commits.traits import POSTED
+from kagent.commits.vectors import open_vectors, search_vectors
 from kagent.errors import IndexCorruptError
 
-__all__ = ["DATABASE", "EMBEDDING", "VECTORS", "PostingKind", "Row", "Store"]
+__all__ = ["DATABASE", "EMBEDDING", "VECTORS", "Ids", "PostingKind", "Row", "Store"]
 
 DATABASE = "commits.sqlite"
 VECTORS = "vectors.faiss"
 EMBEDDING = "embedding.npz"
 
-PostingKind = Literal["function", "file", "identifier", "mention", "fixes"]
-Ids = npt.NDArray[np.uint32]
-
-_COLUMNS = (
-    "hash, subject, author, date, message, diff, files, functions, fixes, trailers, identifiers, "
-    "truncated"
-)
+_PACKED = "hash, subject, files, fixes, body"
+_K1, _B = 1.2, 0.75
+"""Of BM25, as SQLite's FTS5 has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,11 @@ class Row:
     day: int
     """Days since 1970-01-01 of the author date; -1 when it cannot be read."""
     flags: int
+    """Bits of `kagent.commits.traits`."""
     breadth: int
     """Files touched."""
+    files: tuple[str, ...] = ()
+    fixes: tuple[str, ...] = ()
 
 
 class Store:
@@ -69,6 +76,8 @@ class Store:
         self.directory = directory
         self._lock = threading.Lock()
         self._faiss: Any = None
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+        self._calendar: npt.NDArray[np.int64] | None = None
         for _ in range(5):
             self.manifest = read_manifest(directory)
             with contextlib.ExitStack() as stack:
@@ -118,8 +127,8 @@ class Store:
         with self._lock, contextlib.closing(self._database.cursor()) as cursor:
             try:
                 yield cursor
-            except (sqlite3.DatabaseError, zlib.error, json.JSONDecodeError) as error:
-                raise self._corrupt(str(error)) from error
+            except (sqlite3.DatabaseError, zlib.error, ValueError) as error:
+                raise self._corrupt(f"{DATABASE}: {error}") from error
 
     def content(self, name: str) -> bytes | None:
         """A whole file of the index, checked against its sum; None when it has no such file."""
@@ -127,80 +136,123 @@ class Store:
         if file is None:
             return None
         with self._lock:
+            self._check_sum(name, file)
             file.seek(0)
-            data = file.read()
-        if hashlib.sha256(data).hexdigest() != self.manifest.files[name].sha256:
+            return file.read()
+
+    def _check_sum(self, name: str, file: IO[bytes]) -> None:
+        file.seek(0)
+        if (
+            hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+            != self.manifest.files[name].sha256
+        ):
             raise self._corrupt(f"{name} has not the checksum the manifest states")
-        return data
 
     def vectors(self) -> Any:
         """The FAISS index; loaded on first use, not to be changed."""
-        if self._faiss is None:
-            self._faiss = self.copy_vectors()
-        return self._faiss
+        with self._lock:
+            if self._faiss is None:
+                self._faiss = self._load_vectors(mapped=True)
+            return self._faiss
 
     def copy_vectors(self) -> Any:
-        """A FAISS index of one's own."""
-        import faiss
+        """A FAISS index of one's own, in memory."""
+        return self._load_vectors(mapped=False)
 
-        data = self.content(VECTORS)
-        if data is None:
+    def _load_vectors(self, *, mapped: bool) -> Any:
+        file = self._files.get(VECTORS)
+        if file is None:
             raise self._corrupt(f"{VECTORS} is missing")
+        if self.manifest.vector_index.kind == "exact":
+            # FAISS trusts what it reads; what is too large to be summed up here is only mapped.
+            self._check_sum(VECTORS, file)
         try:
-            return faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-        except RuntimeError as error:
+            index = open_vectors(file, self.directory / VECTORS, mapped=mapped)
+        except (RuntimeError, MemoryError) as error:
             raise self._corrupt(f"{VECTORS}: {error}") from error
+        if (index.d, index.ntotal) != (self.manifest.dimension, self.manifest.vectors):
+            raise self._corrupt(f"{VECTORS} is not the file that the manifest describes")
+        return index
 
-    def owners(self) -> list[int]:
+    def owners(self) -> Ids:
         """The commit id of every vector, in the order of the vectors."""
-        with self._cursor() as cursor:
-            found = cursor.execute("SELECT commit_id FROM chunks ORDER BY id").fetchall()
-        return [owner for (owner,) in found]
+        return self._array("owner", "<u4")
+
+    def _array(self, name: str, kind: str) -> npt.NDArray[Any]:
+        """A column that is read whole, of pieces that builds and updates wrote."""
+        if name not in self._arrays:
+            with self._cursor() as cursor:
+                query = "SELECT data FROM arrays WHERE name = ? ORDER BY start"
+                pieces = cursor.execute(query, (name,)).fetchall()
+                joined = b"".join(piece for (piece,) in pieces)
+                self._arrays[name] = np.frombuffer(joined, dtype=kind)
+        return self._arrays[name]
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[int, float]]:
         """(commit id, cosine) of the commits whose best chunk is nearest, best first."""
-        index = self.vectors()
-        scores, rows = index.search(vector.reshape(1, -1), min(k, index.ntotal))
-        found = [int(row) for row in rows[0] if row >= 0]
-        owners = dict(self._select("SELECT id, commit_id FROM chunks WHERE id IN", found))
+        scores, rows = search_vectors(self.vectors(), self.manifest.vector_index, vector, k)
+        owners = self.owners()
         best: dict[int, float] = {}
-        for row, score in zip(found, scores[0], strict=False):
-            best.setdefault(owners[row], float(score))
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+            if 0 <= row < len(owners):
+                best.setdefault(int(owners[row]), score)
         return list(best.items())
 
     def postings(self, kind: PostingKind, term: str) -> Ids:
         """Ids of the commits under `term`, ascending."""
         with self._cursor() as cursor:
             row = cursor.execute(
-                "SELECT ids FROM postings WHERE kind = ? AND term = ?", (kind, term)
+                "SELECT ids FROM postings WHERE kind = ? AND term = ?", (KINDS[kind], _key(term))
             ).fetchone()
-        return np.frombuffer(row[0] if row else b"", dtype="<u4")
+            return decode_ids(row[0] if row else b"")
 
     def frequency(self, word: str) -> int:
-        """In how many commits a word of the full text occurs."""
+        """In how many commits a word of the text occurs."""
         with self._cursor() as cursor:
-            row = cursor.execute("SELECT doc FROM vocabulary WHERE term = ?", (word,)).fetchone()
+            row = cursor.execute(
+                "SELECT n FROM postings WHERE kind = ? AND term = ?", (KINDS["word"], _key(word))
+            ).fetchone()
         return int(row[0]) if row else 0
 
     def match(self, terms: Sequence[str], k: int) -> list[tuple[int, float]]:
         """(commit id, BM25) of the `k` commits that match any of `terms` best."""
-        query = " OR ".join('"' + term.replace('"', "") + '"' for term in terms)
-        if not query:
-            return []
+        lengths = self._array("length", "<u2")
+        mean = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
+        found: list[Ids] = []
+        gains: list[npt.NDArray[np.float64]] = []
+        query = "SELECT n, ids, weights FROM postings WHERE kind = ? AND term = ?"
         with self._cursor() as cursor:
-            return [
-                (row, -score)
-                for row, score in cursor.execute(
-                    "SELECT rowid, bm25(words, 3.0, 1.0, 0.7) FROM words WHERE words MATCH ? "
-                    "ORDER BY 2 LIMIT ?",
-                    (query, k),
-                )
-            ]
+            for term in dict.fromkeys(terms):
+                row = cursor.execute(query, (KINDS["word"], _key(term))).fetchone()
+                if row is None:
+                    continue
+                ids = decode_ids(row[1])
+                count = np.frombuffer(row[2], dtype=np.uint8) * WEIGHT_UNIT
+                if len(ids) != len(count) or (len(ids) and ids[-1] > len(lengths)):
+                    raise ValueError(f"the list of {term!r} does not fit the rest")
+                rarity = max(np.log((len(lengths) - row[0] + 0.5) / (row[0] + 0.5)), 1e-6)
+                norm = _K1 * (1 - _B + _B * lengths[ids - 1] / mean)
+                found.append(ids)
+                gains.append(rarity * count * (_K1 + 1) / (count + norm))
+        if not found:
+            return []
+        ids, places = np.unique(np.concatenate(found), return_inverse=True)
+        scores = np.bincount(places, np.concatenate(gains))
+        best = np.argsort(-scores, kind="stable")[:k]
+        return list(zip(ids[best].tolist(), scores[best].tolist(), strict=True))
 
     def rows(self, ids: Sequence[int]) -> list[Row]:
         """Ranking facts of some commits, by id."""
-        columns = "SELECT id, hash, subject, day, flags, breadth FROM commits WHERE id IN"
-        return sorted((Row(*row) for row in self._select(columns, ids)), key=lambda row: row.id)
+        columns = (
+            "SELECT id, hash, subject, day, flags, breadth, files, fixes FROM commits WHERE id IN"
+        )
+        found = [
+            Row(id, hash, subject, day, flags, breadth, _tuple(files), _tuple(fixes))
+            for id, hash, subject, day, flags, breadth, files, fixes in self._select(columns, ids)
+        ]
+        if len(found) != len(set(ids)):
+            raise self._corrupt(f"{DATABASE}: lists name commits that are not there")
+        return sorted(found, key=lambda row: row.id)
 
     def _select(self, columns: str, ids: Sequence[int]) -> list[Any]:
         found: list[Any] = []
@@ -211,27 +263,80 @@ class Store:
                 found += cursor.execute(f"{columns} ({marks})", some)
         return found
 
+    def calendar(self) -> npt.NDArray[np.int64]:
+        """(day, flags) of every commit, a row an id (0 is none); read once."""
+        if self._calendar is None:
+            days, flags = self._array("day", "<i4"), self._array("flags", "<u4")
+            both = np.stack((days.astype(np.int64), flags.astype(np.int64)), axis=1)
+            self._calendar = np.concatenate((np.array([[-1, 0]]), both))
+        return self._calendar
+
+    def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:
+        """The crash reports that the messages of some commits quote, by id."""
+        found = self._select("SELECT commit_id, reports FROM quotes WHERE commit_id IN", ids)
+        try:
+            return {id: unpack_quotes(zlib.decompress(data).decode()) for id, data in found}
+        except (ValueError, zlib.error) as error:
+            raise self._corrupt(f"{DATABASE}: {error}") from error
+
+    def packed(self, first: int = 1) -> Iterator[tuple[Any, ...]]:
+        """(hash, subject, files, fixes, body) of the commits from id `first` on."""
+        query = (
+            f"SELECT {_PACKED} FROM commits JOIN texts USING (id) WHERE id >= ? ORDER BY id LIMIT ?"
+        )
+        step = 500
+        for start in range(first, self.manifest.commits + 1, step):
+            with self._cursor() as cursor:
+                found = cursor.execute(query, (start, step)).fetchall()
+            yield from found
+
     def commits(self, ids: Sequence[int] | None = None) -> Iterator[Commit]:
         """Whole commits, of some ids in their order or all by id."""
-        step = 500
-        chosen: Sequence[int] = range(1, self.manifest.commits + 1) if ids is None else ids
-        for start in range(0, len(chosen), step):
-            some = list(chosen[start : start + step])
-            found = {
-                r[0]: r
-                for r in self._select(f"SELECT id, {_COLUMNS} FROM commits WHERE id IN", some)
-            }
+        if ids is None:
+            yield from map(self._unpack, self.packed())
+            return
+        columns = f"SELECT id, {_PACKED} FROM commits JOIN texts USING (id) WHERE id IN"
+        for start in range(0, len(ids), 500):
+            some = ids[start : start + 500]
+            found = {row[0]: row[1:] for row in self._select(columns, some)}
             for key in some:
-                yield unpack_commit(found[key][1:])
+                yield self._unpack(found[key])
+
+    def _unpack(self, row: Sequence[Any]) -> Commit:
+        try:
+            return unpack_commit(row)
+        except (ValueError, TypeError, zlib.error) as error:
+            raise self._corrupt(f"{DATABASE}: {error}") from error
+
+    def named(self, hashes: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """(id, day) of the commits that (abbreviated) hashes name, as far as they are here."""
+        query = "SELECT id, day FROM commits WHERE hash >= ? AND hash < ? LIMIT 2"
+        found: dict[str, tuple[int, int]] = {}
+        with self._cursor() as cursor:
+            for hash in dict.fromkeys(hashes):
+                rows = cursor.execute(query, (_key(hash), f"{_key(hash)}\U0010ffff")).fetchall()
+                if len(rows) == 1:
+                    found[hash] = rows[0]
+        return found
 
     def find(self, hash_prefix: str) -> Commit | None:
         """The commit of that hash, or the only one whose hash starts with it."""
+        found = self.named([hash_prefix])
+        return next(self.commits([found[hash_prefix][0]])) if found else None
+
+    def mentioning(self, kind: PostingKind, hash: str) -> list[int]:
+        """Ids of the commits whose `kind` (``fixes``, ``reverts``) names `hash`, ascending."""
+        lengths = range(7, min(len(hash), 12) + 1)
+        found = [self.postings(kind, hash[:length]) for length in lengths]
+        return [int(id) for id in np.unique(np.concatenate(found))] if found else []
+
+    def twins(self, subject: str, diff: str) -> list[Row]:
+        """Commits with that subject or patch, by id."""
+        keys = (subject_key(subject), patch_key(diff) if diff else None)
+        query = "SELECT id FROM commits WHERE subject_key = ? UNION SELECT id FROM commits WHERE "
         with self._cursor() as cursor:
-            found = cursor.execute(
-                f"SELECT {_COLUMNS} FROM commits WHERE hash >= ? AND hash < ? LIMIT 2",
-                (hash_prefix, hash_prefix + "\U0010ffff"),
-            ).fetchall()
-        return unpack_commit(found[0]) if len(found) == 1 else None
+            found = cursor.execute(f"{query} patch_key = ? LIMIT 50", keys).fetchall()
+        return self.rows([id for (id,) in found])
 
     def hashes(self) -> Iterator[str]:
         """Of every commit, by id."""
@@ -241,17 +346,21 @@ class Store:
 
     def span(self) -> tuple[str | None, str | None]:
         """Dates of the oldest and the newest commit."""
-        query = "SELECT date FROM commits WHERE day >= 0 ORDER BY day"
+        query = "SELECT id FROM commits WHERE day >= 0 ORDER BY day"
         with self._cursor() as cursor:
-            first = cursor.execute(f"{query} LIMIT 1").fetchone()
-            last = cursor.execute(f"{query} DESC LIMIT 1").fetchone()
-        return (first[0] if first else None, last[0] if last else None)
+            ends = [cursor.execute(f"{query} {way} LIMIT 1").fetchone() for way in ("", "DESC")]
+        first, last = (next(self.commits(list(end))).date if end else None for end in ends)
+        return first, last
 
-    def truncated(self) -> int:
-        """How many commits have a patch longer than what is kept."""
+    def counts(self) -> dict[str, int]:
+        """How many commits are of a special kind: posted only, replaced, with a cut patch."""
+        query = "SELECT count(*) FROM commits WHERE flags & ?"
         with self._cursor() as cursor:
-            (count,) = cursor.execute("SELECT count(*) FROM commits WHERE truncated").fetchone()
-        return int(count)
+            return {
+                "posted": cursor.execute(query, (POSTED,)).fetchone()[0],
+                "superseded": cursor.execute(query, (SUPERSEDED,)).fetchone()[0],
+                "truncated": cursor.execute(query, (TRUNCATED,)).fetchone()[0],
+            }
 
     def problems(self) -> list[str]:
         """Everything found wrong with the files; empty when the index is sound."""
@@ -268,57 +377,21 @@ class Store:
             checks = cursor.execute("PRAGMA integrity_check(5)").fetchall()
             found += [f"{DATABASE}: {line}" for (line,) in checks if line != "ok"]
             (commits,) = cursor.execute("SELECT count(*) FROM commits").fetchone()
-            (chunks,) = cursor.execute("SELECT count(*) FROM chunks").fetchone()
+            (texts,) = cursor.execute("SELECT count(*) FROM texts").fetchone()
         index = self.vectors()
-        stated = (self.manifest.commits, self.manifest.vectors, self.manifest.vectors)
-        if (commits, chunks, index.ntotal) != stated:
-            found.append(f"counts differ from the manifest: {(commits, chunks, index.ntotal)}")
-        if index.d != self.manifest.dimension:
-            found.append(f"vectors have {index.d} dimensions, not {self.manifest.dimension}")
+        manifest, owners = self.manifest, self.owners()
+        stated = (manifest.commits, manifest.commits, manifest.commits)
+        if (commits, texts, len(self._array("length", "<u2"))) != stated:
+            found.append(f"counts differ from the manifest: {commits} commits, {texts} texts")
+        if len(owners) != index.ntotal or (len(owners) and int(owners.max()) > commits):
+            found.append(f"{len(owners)} owners of {index.ntotal} vectors")
         return found
 
 
-def unpack_commit(row: Sequence[Any]) -> Commit:
-    """The commit in a row of `_COLUMNS`."""
-    hash, subject, author, date, message, diff, *lists, truncated = row
-    files, functions, fixes, trailers, identifiers = (json.loads(text) for text in lists)
-    return Commit(
-        hash=hash,
-        subject=subject,
-        author=author,
-        date=date,
-        message=message,
-        files=tuple(files),
-        functions=tuple(functions),
-        diff=zlib.decompress(diff).decode() if diff else "",
-        fixes=tuple(fixes),
-        trailers=tuple((key, value) for key, value in trailers),
-        identifiers=tuple(identifiers),
-        truncated=bool(truncated),
-    )
+def _tuple(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text)) if text != "[]" else ()
 
 
-def pack_commit(commit: Commit) -> tuple[Any, ...]:
-    """A commit as the values of `_COLUMNS`."""
-    lists: Iterable[Any] = (
-        commit.files,
-        commit.functions,
-        commit.fixes,
-        commit.trailers,
-        commit.identifiers,
-    )
-    return (
-        commit.hash,
-        _clean(commit.subject),
-        _clean(commit.author),
-        commit.date,
-        _clean(commit.message),
-        zlib.compress(_clean(commit.diff).encode(), 6) if commit.diff else b"",
-        *(json.dumps(item, separators=(",", ":"), ensure_ascii=True) for item in lists),
-        int(commit.truncated),
-    )
-
-
-def _clean(text: str) -> str:
-    """Without lone surrogates, which UTF-8 cannot store."""
+def _key(text: str) -> str:
+    """Without lone surrogates, which UTF-8 cannot store; nothing in an index has them."""
     return text.encode("utf-8", "replace").decode()

@@ -8,39 +8,62 @@ import fcntl
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["staging"]
+from kagent.errors import InputError
+
+__all__ = ["staging", "sync_files"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
 
 
 @contextlib.contextmanager
-def staging(target: Path) -> Iterator[Path]:
-    """Give a fresh directory beside `target`; on success it takes the place of `target`.
+def staging(target: Path, *, keep: Callable[[BaseException], bool] | None = None) -> Iterator[Path]:
+    """Give the directory beside `target` that takes its place when the block ends well.
 
-    When the block raises, `target` stays as it was. What a killed process left behind is removed
-    by the next call. The directory that is replaced is deleted: check first that it may be.
+    When the block raises, `target` stays as it was; what is in the directory is kept for the next
+    call if `keep` says so, as it is when the process is killed. The directory that is replaced is
+    deleted: check first that it may be.
+
+    Raises:
+        InputError: another process is at it.
     """
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}.new-"
-    _sweep(target.parent, prefix)
-    fresh = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    # The lock tells a live build from the remains of a killed one; the kernel drops it.
+    fresh = target.with_name(f".{target.name}.new")
+    lock = _lock(fresh, target)
+    kept = False
+    try:
+        yield fresh
+        sync_files(fresh)
+        fresh.chmod(0o777 & ~_umask())
+        _put_in_place(fresh, target)
+    except BaseException as error:
+        kept = keep is not None and keep(error)
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(fresh, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(fresh: Path, target: Path) -> int:
+    """Make and lock the directory; the kernel drops the lock with the process."""
+    fresh.mkdir(mode=0o700, exist_ok=True)
     lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield fresh
-        _sync(fresh)
-        fresh.chmod(0o777 & ~_umask())
-        _put_in_place(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        os.close(lock)
+        # Meanwhile it may have become the target, or be gone.
+        if fresh.exists() and os.path.samestat(fresh.stat(), os.fstat(lock)):
+            return lock
+    except OSError:  # somebody else has it
+        pass
+    os.close(lock)
+    raise InputError(
+        f"another process is building {target}", hint="wait until it is done, or stop it"
+    )
 
 
 def _put_in_place(fresh: Path, target: Path) -> None:
@@ -69,18 +92,8 @@ def _exchange(left: Path, right: Path) -> bool:
     return bool(done == 0)
 
 
-def _sweep(parent: Path, prefix: str) -> None:
-    for stale in parent.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):
-            handle = os.open(stale, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(stale, ignore_errors=True)
-            finally:
-                os.close(handle)
-
-
-def _sync(directory: Path) -> None:
+def sync_files(directory: Path) -> None:
+    """Wait until the files of `directory` are on the disk."""
     for path in directory.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,233 +1,338 @@
-"""Writing an index, first the text, then the vectors; see `kagent.commits.store` for the layout."""
+"""Writing an index's database so that it can be stopped at any moment and gone on with.
+
+Beside the database stands ``scratch.sqlite`` with what only the build needs: how far it got, and
+runs of posting lists that `IndexWriter.finish_reading` merges. Both are written in the same
+transactions, so what was counted is what is there. See `kagent.commits.store` for the layout.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import heapq
+import json
+import os
 import shutil
 import sqlite3
+import sys
+import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from kagent.commits.chunks import chunk_commit
-from kagent.commits.embeddings import LEARN_FROM, Embedder
-from kagent.commits.manifest import Manifest, Source, file_sum
-from kagent.commits.message import looks_like_fix
-from kagent.commits.model import Commit
-from kagent.commits.names import base_symbol, named_symbols, words
-from kagent.commits.store import (
-    DATABASE,
-    EMBEDDING,
-    VECTORS,
-    PostingKind,
-    pack_commit,
-    unpack_commit,
-)
+from kagent.commits.packing import is_posted
+from kagent.commits.postings import encode_ids
+from kagent.commits.prepare import KINDS, SUPERSEDED
+from kagent.commits.store import DATABASE
+from kagent.commits.traits import POSTED
 
-__all__ = ["FIX_TAG", "FIX_WORDS", "REPORTED", "IndexWriter"]
+__all__ = ["SCRATCH", "IndexWriter"]
 
-FIX_TAG, FIX_WORDS, REPORTED = 1, 2, 4
-"""Bits of ``commits.flags``."""
-
-_BATCH = 512
-_MAX_WORDS = 4000
+SCRATCH = "scratch.sqlite"
 _SCHEMA = """
 CREATE TABLE commits (
-    id INTEGER PRIMARY KEY, hash TEXT NOT NULL, subject TEXT NOT NULL, author TEXT NOT NULL,
-    date TEXT NOT NULL, day INTEGER NOT NULL, flags INTEGER NOT NULL, breadth INTEGER NOT NULL,
-    message TEXT NOT NULL, diff BLOB NOT NULL, files TEXT NOT NULL, functions TEXT NOT NULL,
-    fixes TEXT NOT NULL, trailers TEXT NOT NULL, identifiers TEXT NOT NULL,
-    truncated INTEGER NOT NULL);
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL, subject TEXT NOT NULL, day INTEGER NOT NULL,
+    flags INTEGER NOT NULL, breadth INTEGER NOT NULL, files TEXT NOT NULL, fixes TEXT NOT NULL,
+    subject_key INTEGER NOT NULL, patch_key INTEGER);
 CREATE UNIQUE INDEX commits_hash ON commits (hash);
-CREATE TABLE chunks (id INTEGER PRIMARY KEY, commit_id INTEGER NOT NULL);
-CREATE TABLE postings (kind TEXT, term TEXT, ids BLOB NOT NULL, PRIMARY KEY (kind, term))
+CREATE INDEX commits_subject ON commits (subject_key);
+CREATE INDEX commits_patch ON commits (patch_key) WHERE patch_key IS NOT NULL;
+CREATE TABLE texts (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE quotes (commit_id INTEGER PRIMARY KEY, reports BLOB NOT NULL);
+CREATE TABLE arrays (name TEXT, start INTEGER, data BLOB NOT NULL, PRIMARY KEY (name, start))
     WITHOUT ROWID;
-CREATE VIRTUAL TABLE words USING fts5 (subject, message, code, content='',
-    tokenize="unicode61 remove_diacritics 0 tokenchars '_'");
-CREATE VIRTUAL TABLE vocabulary USING fts5vocab ('words', 'row');
+CREATE TABLE postings (
+    kind INTEGER, term TEXT, n INTEGER NOT NULL, last INTEGER NOT NULL, ids BLOB NOT NULL,
+    weights BLOB, PRIMARY KEY (kind, term)) WITHOUT ROWID;
 """
+_SCRATCH_SCHEMA = """
+CREATE TABLE scratch.state (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE scratch.runs (
+    run INTEGER, kind INTEGER, term TEXT, ids BLOB NOT NULL, weights BLOB NOT NULL,
+    PRIMARY KEY (run, kind, term)) WITHOUT ROWID;
+CREATE TABLE scratch.owners (start INTEGER PRIMARY KEY, data BLOB NOT NULL);
+"""
+_WORD = KINDS["word"]
+_ARRAYS = {"length": ("H", "<u2"), "day": ("i", "<i4"), "flags": ("I", "<u4")}
+"""Columns that are read whole: type here, type stored."""
 
 
 class IndexWriter:
-    """Fills one directory. Call `add` for every commit, then `finish` once."""
+    """Fills the database in one directory; `state` tells what an earlier writer of it did."""
 
-    def __init__(self, directory: Path, *, base: Path | None = None) -> None:
-        """Start empty, or with a copy of the index at `base` to add to."""
+    def __init__(self, directory: Path, job: str, *, base: Path | None = None) -> None:
+        """Go on with the same `job`, or start it: empty, or with a copy of the index at `base`."""
         self._directory = directory
-        if base is not None:
-            shutil.copyfile(base / DATABASE, directory / DATABASE)
-        self._database = sqlite3.connect(directory / DATABASE, isolation_level=None)
-        # Nobody reads this file before it is whole, and after a crash it is thrown away.
-        if base is None:
-            self._database.executescript(_SCHEMA)
-        for setting in ("PRAGMA journal_mode=OFF", "PRAGMA synchronous=OFF", "BEGIN"):
-            self._database.execute(setting)
-        self.count: int = self._database.execute("SELECT count(*) FROM commits").fetchone()[0]
-        self._old = self.count
-        self._postings: defaultdict[tuple[PostingKind, str], array[int]] = defaultdict(
-            lambda: array("I")
-        )
+        if _job(directory) != job:
+            _start(directory, job, base)
+        self._database = _open(directory)
+        self.count: int = self._one("SELECT count(*) FROM commits")
+        self._run: int = self._one("SELECT coalesce(max(run) + 1, 0) FROM scratch.runs")
+        # Bytes rather than lists of numbers: the garbage collector has nothing to look through.
+        self._postings: list[defaultdict[str, bytearray]] = [defaultdict(bytearray) for _ in KINDS]
+        self._weights: defaultdict[str, bytearray] = defaultdict(bytearray)
+        self._arrays = {name: array(kind) for name, (kind, _) in _ARRAYS.items()}
+        self.unsaved = 0
+        """Commits added since the last `save`."""
+        self.whole = True
+        """Whether `save` may be called."""
 
-    def add(self, commit: Commit) -> None:
-        """Store one commit's text, words and postings."""
-        self.count += 1
-        values = pack_commit(commit)
-        facts = (_day(commit.date), _flags(commit), min(len(commit.files), 1000))
+    def _one(self, query: str, values: Sequence[Any] = ()) -> Any:
+        row = self._database.execute(query, values).fetchone()
+        return row[0] if row else None
+
+    def state(self, key: str) -> Any:
+        """What `note` was told last under `key`; None when nothing was."""
+        found = self._one("SELECT value FROM scratch.state WHERE key = ?", (key,))
+        return None if found is None else json.loads(found)
+
+    def note(self, key: str, value: Any) -> None:
+        """Remember a JSON value; like all that is written, from the next `save` on."""
         self._database.execute(
-            "INSERT INTO commits (id, day, flags, breadth, hash, subject, author, date, message, "
-            "diff, files, functions, fixes, trailers, identifiers, truncated) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self.count, *facts, *values),
+            "INSERT OR REPLACE INTO scratch.state VALUES (?, ?)", (key, json.dumps(value))
         )
-        code = " ".join((*commit.files, *commit.functions, *commit.identifiers))
-        columns = (" ".join(words(t)[:_MAX_WORDS]) for t in (commit.subject, commit.message, code))
-        self._database.execute(
-            "INSERT INTO words (rowid, subject, message, code) VALUES (?, ?, ?, ?)",
-            (self.count, *columns),
-        )
-        for kind, terms in _posting_terms(commit):
-            for term in terms:
-                self._postings[kind, term].append(self.count)
 
-    def known(self, hash: str) -> bool:
-        """Say whether a commit is in already."""
-        query = "SELECT 1 FROM commits WHERE hash = ?"
-        return self._database.execute(query, (hash,)).fetchone() is not None
-
-    def finish(
-        self,
-        source: Source,
-        embedder: Embedder,
-        *,
-        base_vectors: Any = None,
-        learnt_from: int = 0,
-    ) -> Iterator[int]:
-        """Write the postings, embed what was added, close; yields the commits embedded so far.
-
-        `base_vectors` is the FAISS index of the commits that were in before, whose embedding
-        `embedder` has loaded; without it everything is embedded, after learning.
-        """
-        self._write_postings()
-        first = self._old + 1 if base_vectors is not None else 1
-        if base_vectors is None:
-            learnt_from = self.count
-            self._database.execute("DELETE FROM chunks")
-            embedder.learn(self._sample(embedder.chunk_size))
-        index = base_vectors
-        for done, vectors in self._embed(embedder, first):
-            if index is None:
-                index = _new_faiss(vectors.shape[1])
-            index.add(vectors)
-            yield done
-        self._close()
-        files = self._write_vectors(index, embedder)
-        Manifest(
-            source=source,
-            embedding=embedder.id,
-            dimension=index.d,
-            commits=self.count,
-            vectors=index.ntotal,
-            learnt_from=learnt_from,
-            files={name: file_sum(self._directory / name) for name in files},
-        ).write(self._directory)
-
-    def _write_vectors(self, index: Any, embedder: Embedder) -> list[str]:
-        import faiss
-
-        faiss.write_index(index, str(self._directory / VECTORS))
-        files = [DATABASE, VECTORS]
-        if embedder.save(self._directory / EMBEDDING):
-            files.append(EMBEDDING)
-        return files
-
-    def _write_postings(self) -> None:
-        for (kind, term), ids in sorted(self._postings.items()):
-            blob = np.asarray(ids, dtype="<u4").tobytes()
+    def add(self, prepared: Any, bodies: Sequence[bytes]) -> None:
+        """Store what `kagent.commits.prepare` made of some commits, without those that are in."""
+        before = self.count
+        ids: list[int] = []
+        for row, body in zip(prepared["rows"], bodies, strict=True):
+            if self._known(row[0]):
+                ids.append(0)
+                continue
+            self.count += 1
+            self.unsaved += 1
+            ids.append(self.count)
+            *facts, quotes, length = row
+            self._replace_versions(row)
             self._database.execute(
-                "INSERT INTO postings (kind, term, ids) VALUES (?1, ?2, ?3) "
-                "ON CONFLICT DO UPDATE SET ids = CAST(ids || ?3 AS BLOB)",
-                (kind, term, blob),
+                "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (self.count, *facts)
             )
-        self._postings.clear()
+            self._database.execute("INSERT INTO texts VALUES (?, ?)", (self.count, body))
+            if quotes:
+                packed = zlib.compress(quotes.encode(), 9)
+                self._database.execute("INSERT INTO quotes VALUES (?, ?)", (self.count, packed))
+            for name, value in (("length", length), ("day", row[2]), ("flags", row[3])):
+                self._arrays[name].append(value)
+        if 0 in ids:
+            prepared = _without(prepared, ids)
+        self._post(prepared, np.arange(before + 1, self.count + 1, dtype="<u4"))
 
-    def _close(self) -> None:
-        self._database.execute("INSERT INTO words (words) VALUES ('optimize')")
+    def _post(self, prepared: Any, ids: npt.NDArray[np.uint32]) -> None:
+        """Note the rows of `prepared`, all of which have ids, under their terms."""
+        packed = [ids[row : row + 1].tobytes() for row in range(len(ids))]
+        for kind, terms in prepared["postings"].items():
+            held = self._postings[KINDS[kind]]
+            for term, rows in terms.items():
+                held[term] += b"".join([packed[row] for row in rows])
+        for word, weights in prepared["weights"].items():
+            self._weights[word] += bytes(weights)
+
+    def _known(self, hash: str) -> bool:
+        """Whether a commit is in, be it under a longer or a shorter form of its hash."""
+        if is_posted(hash):
+            return self._one("SELECT 1 FROM commits WHERE hash = ?", (hash,)) is not None
+        start = hash[:12]
+        query = "SELECT hash FROM commits WHERE hash >= ? AND hash < ?"
+        found = self._database.execute(query, (start, start + "g"))
+        return any(old.startswith(hash) or hash.startswith(old) for (old,) in found)
+
+    def _replace_versions(self, row: Sequence[Any]) -> None:
+        """Of several postings of one patch only the newest counts."""
+        hash, day, flags, key = row[0], row[2], row[3], row[7]
+        if not (flags & POSTED and "@" in hash):
+            return
+        self._database.execute(
+            "UPDATE commits SET flags = flags | ? WHERE subject_key = ? AND flags & ? AND day <= ? "
+            "AND hash LIKE '%@%'",
+            (SUPERSEDED, key, POSTED, day),
+        )
+
+    def save(self) -> None:
+        """Make all of it last, whatever happens to this process."""
+        for name, (kind, stored) in _ARRAYS.items():
+            values = self._arrays[name]
+            if values:
+                row = (name, self.count - len(values) + 1, np.asarray(values, stored).tobytes())
+                self._database.execute("INSERT INTO arrays VALUES (?, ?, ?)", row)
+                self._arrays[name] = array(kind)
+        for number, postings in enumerate(self._postings):
+            weights: Mapping[str, bytes | bytearray]
+            weights = self._weights if number == _WORD else {}
+            self._database.executemany(
+                "INSERT INTO scratch.runs VALUES (?, ?, ?, ?, ?)",
+                (
+                    (self._run, number, term, postings[term], weights.get(term, b""))
+                    for term in sorted(postings)
+                ),
+            )
+            postings.clear()
+        self._weights.clear()
+        self._run += 1
         self._database.execute("COMMIT")
+        self._database.execute("BEGIN")
+        self.unsaved = 0
+
+    @contextlib.contextmanager
+    def in_one_go(self) -> Iterator[None]:
+        """What is written inside belongs together: `whole` is false until all of it is."""
+        self.whole = False
+        yield
+        self.whole = True
+
+    def merge_runs(self) -> None:
+        """Bring all runs together in ``postings``; saved only with what comes after."""
+        self.save()
+        self.whole = False
+        fresh = self._one("SELECT 1 FROM postings LIMIT 1") is None
+        for (kind, term), run in groupby(self._merged_runs(), key=itemgetter(0, 1)):
+            pieces = list(run)
+            ids = np.frombuffer(b"".join(piece[2] for piece in pieces), dtype="<u4")
+            weights = b"".join(piece[3] for piece in pieces)
+            self._write_list(kind, term, ids, weights, fresh)
+        self._database.execute("DELETE FROM scratch.runs")
+        self.whole = True
+
+    def _write_list(self, kind: int, term: str, ids: Any, weights: bytes, fresh: bool) -> None:
+        old = None
+        if not fresh:
+            query = "SELECT last FROM postings WHERE kind = ? AND term = ?"
+            old = self._one(query, (kind, term))
+        last = int(ids[-1])
+        if old is None:
+            self._database.execute(
+                "INSERT INTO postings VALUES (?, ?, ?, ?, ?, ?)",
+                (kind, term, len(ids), last, encode_ids(ids), weights or None),
+            )
+            return
+        self._database.execute(
+            "UPDATE postings SET n = n + ?3, last = ?4, ids = CAST(ids || ?5 AS BLOB), "
+            "weights = CAST(weights || ?6 AS BLOB) WHERE kind = ?1 AND term = ?2",
+            (kind, term, len(ids), last, encode_ids(ids, old), weights),
+        )
+
+    def _merged_runs(self) -> Iterator[tuple[int, str, bytes, bytes]]:
+        query = (
+            "SELECT kind, term, ids, weights FROM scratch.runs WHERE run = ? ORDER BY kind, term"
+        )
+        runs = [self._database.execute(query, (run,)) for run in range(self._run)]
+        return heapq.merge(*runs, key=itemgetter(0, 1))
+
+    def packed(
+        self, first: int, step: int = 1, last: int = sys.maxsize
+    ) -> Iterator[tuple[Any, ...]]:
+        """(id, hash, subject, files, fixes, body) of every `step`-th commit, `first` to `last`."""
+        query = (
+            "SELECT id, hash, subject, files, fixes, body FROM commits JOIN texts USING (id) "
+            "WHERE id BETWEEN ?1 AND ?2 AND (id - ?1) % ?3 = 0 ORDER BY id"
+        )
+        return self._database.execute(query, (first, last, step))
+
+    def own(self, start: int, owners: Sequence[int]) -> None:
+        """Say which commits the vectors from number `start` on belong to."""
+        data = np.asarray(owners, dtype="<u4").tobytes()
+        self._database.execute("INSERT INTO scratch.owners VALUES (?, ?)", (start, data))
+
+    def move_owners(self) -> None:
+        """Put what `own` was told where readers look for it."""
+        query = "SELECT start, data FROM scratch.owners ORDER BY start"
+        pieces = self._database.execute(query).fetchall()
+        if not pieces:
+            return
+        first = pieces[0][0]
+        if first == 0:
+            self._database.execute("DELETE FROM arrays WHERE name = 'owner'")
+        joined = b"".join(data for _, data in pieces)
+        self._database.execute("INSERT INTO arrays VALUES ('owner', ?, ?)", (first, joined))
+        self._database.execute("DELETE FROM scratch.owners")
+
+    def seal(self) -> None:
+        """Close the database as one that is only read from now on."""
+        self._database.execute("COMMIT")
+        self._database.execute("DETACH scratch")
+        self._database.execute("PRAGMA journal_mode = DELETE")
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; what was not saved is lost."""
         self._database.close()
 
-    def _sample(self, size: int) -> Iterator[str]:
-        """Chunks of commits spread evenly over the index."""
-        step = max(1, -(-self.count // LEARN_FROM))
-        for _, commit in self._commits(1, step):
-            yield next(chunk_commit(commit, size))
 
-    def _commits(self, first: int, step: int = 1) -> Iterator[tuple[int, Commit]]:
-        query = (
-            "SELECT id, hash, subject, author, date, message, diff, files, functions, fixes, "
-            "trailers, identifiers, truncated FROM commits WHERE id >= ? AND (id - 1) % ? = 0 "
-            "ORDER BY id"
-        )
-        for row in self._database.execute(query, (first, step)):
-            yield row[0], unpack_commit(row[1:])
-
-    def _embed(self, embedder: Embedder, first: int) -> Iterator[tuple[int, Any]]:
-        """Batches of vectors, with how many commits are done after each."""
-        texts: list[str] = []
-        owners: list[int] = []
-        for number, (id, commit) in enumerate(self._commits(first), 1):
-            for text in chunk_commit(commit, embedder.chunk_size):
-                texts.append(text)
-                owners.append(id)
-            if len(texts) >= _BATCH:
-                yield number, self._embed_batch(embedder, texts, owners)
-                texts, owners = [], []
-        if texts:
-            yield self.count - first + 1, self._embed_batch(embedder, texts, owners)
-
-    def _embed_batch(self, embedder: Embedder, texts: list[str], owners: list[int]) -> Any:
-        (start,) = self._database.execute("SELECT coalesce(max(id) + 1, 0) FROM chunks").fetchone()
-        self._database.executemany(
-            "INSERT INTO chunks (id, commit_id) VALUES (?, ?)", enumerate(owners, start)
-        )
-        return embedder.embed_documents(texts)
+def _without(prepared: Any, ids: Sequence[int]) -> Any:
+    """`prepared` without the rows that have no id, the others numbered anew."""
+    number = {row: at for at, row in enumerate(row for row, id in enumerate(ids) if id)}
+    kept = {
+        kind: {
+            term: found
+            for term, rows in terms.items()
+            if (found := [number[row] for row in rows if row in number])
+        }
+        for kind, terms in prepared["postings"].items()
+    }
+    weights = {
+        word: [weight for weight, row in zip(found, rows, strict=True) if ids[row]]
+        for word, found in prepared["weights"].items()
+        for rows in (prepared["postings"]["word"][word],)
+    }
+    return {"postings": kept, "weights": {word: found for word, found in weights.items() if found}}
 
 
-def _new_faiss(dimension: int) -> Any:
-    """Half floats: exact scan, no training, half the memory of a flat index."""
-    import faiss
-
-    return faiss.IndexScalarQuantizer(
-        dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-
-
-def _posting_terms(commit: Commit) -> Iterator[tuple[PostingKind, Iterable[str]]]:
-    yield "function", dict.fromkeys(base_symbol(name) for name in commit.functions)
-    yield "file", dict.fromkeys(commit.files)
-    yield "identifier", dict.fromkeys(commit.identifiers)
-    yield "mention", named_symbols(f"{commit.subject}\n{commit.message}")[:400]
-    yield "fixes", [hash[:12] for hash in commit.fixes]
+def _open(directory: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(directory / DATABASE, isolation_level=None)
+    database.execute("ATTACH ? AS scratch", (os.fspath(directory / SCRATCH),))
+    # The journal undoes what a killed process had begun. It is of both files only where both are
+    # synced; `save` is so rare that this costs nothing.
+    for schema in ("main", "scratch"):
+        database.execute(f"PRAGMA {schema}.journal_mode = TRUNCATE")
+        database.execute(f"PRAGMA {schema}.synchronous = NORMAL")
+    database.execute("PRAGMA main.cache_size = -131072")
+    database.execute("BEGIN")
+    return database
 
 
-def _flags(commit: Commit) -> int:
-    flags = FIX_TAG if commit.fixes else 0
-    if looks_like_fix(commit.subject):
-        flags |= FIX_WORDS
-    for key, _ in commit.trailers:
-        if key.lower() in ("reported-by", "reported-and-tested-by", "closes"):
-            flags |= REPORTED
-    return flags
-
-
-def _day(date: str) -> int:
+def _start(directory: Path, job: str, base: Path | None) -> None:
+    """Empty the directory and lay the tables out."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if base is not None:
+        shutil.copyfile(base / DATABASE, directory / DATABASE)
+    database = sqlite3.connect(directory / DATABASE, isolation_level=None)
     try:
-        when = datetime.fromisoformat(date)
-    except ValueError:
-        return -1
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(-1, int(when.timestamp() // 86400))
+        database.execute("PRAGMA synchronous = OFF")
+        if base is None:
+            database.execute("PRAGMA page_size = 8192")
+            database.executescript(_SCHEMA)
+    finally:
+        database.close()
+    # The job is told last: without it, all of this is begun again.
+    database = _open(directory)
+    try:
+        database.execute("COMMIT")
+        database.executescript(_SCRATCH_SCHEMA)
+        database.execute("INSERT INTO scratch.state VALUES ('job', ?)", (job,))
+    finally:
+        database.close()
+
+
+def _job(directory: Path) -> str | None:
+    """The job that stands half done in `directory`; None when there is none to go on with."""
+    if not (directory / SCRATCH).is_file() or not (directory / DATABASE).is_file():
+        return None
+    try:
+        database = sqlite3.connect(directory / SCRATCH)
+        try:
+            row = database.execute("SELECT value FROM state WHERE key = 'job'").fetchone()
+        finally:
+            database.close()
+    except sqlite3.DatabaseError:
+        return None
+    return row[0] if row else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from kagent.commits.packing import is_posted
 from kagent.diagnosis.lock_advice import lock_advice
 from kagent.diagnosis.meaning import shadow_range
 from kagent.klog.model import KernelLog, Report
@@ -71,7 +72,10 @@ def _fix(
     steps: list[str] = []
     for fix in [f for f in fixes if f.confidence >= _HARDLY][:2]:
         name = f'{fix.hash[:12]} ("{fix.subject}")'
-        if fix.status.in_kernel:
+        if is_posted(fix.hash):
+            how = f": b4 shazam {fix.hash}" if "@" in fix.hash else ""
+            steps.append(f'try the posted patch "{fix.subject}"{how}')
+        elif fix.status.in_kernel:
             steps.append(f"{name} is already in this kernel: look for a follow-up to it")
         elif fix.status.upstream_tag:
             steps.append(f"upgrade to {fix.status.upstream_tag} or later, or apply {name}: "

@@ -15,6 +15,7 @@ __all__ = ["crash_query", "functions_to_read", "in_tree", "significant"]
 
 _MAX_FUNCTIONS = 40
 _MAX_FILES = 24
+_MAX_STACKS = 16
 
 
 def significant(
@@ -27,13 +28,10 @@ def significant(
     """
     symbols = by_frame(symbolized)
     found: dict[tuple[str, str | None], SourcePoint] = {}
-    for point in _points(report, symbols):
-        if in_helper(point) or is_scaffold(point.function):
-            continue
-        found.setdefault((base_name(point.function), point.module), point)
-        if len(found) >= limit:
-            break
-    return list(found.values())
+    for stack in _stacks(report):
+        for point in _telling(stack, symbols):
+            found.setdefault((base_name(point.function), point.module), point)
+    return list(found.values())[:limit]
 
 
 def functions_to_read(
@@ -50,20 +48,32 @@ def crash_query(
     fault: Fault | None = None,
     deadlock: Deadlock | None = None,
     memory: MemoryFacts | None = None,
+    blamed: Iterable[str] = (),
 ) -> CrashQuery:
-    """What a search for the fix may use."""
-    symbolized = list(symbolized)
-    chosen = significant(report, symbolized)
-    functions = [base_name(point.function) for point in chosen]
+    """What a search for the fix may use; `blamed` are commits the faulting line goes back to."""
+    symbols = by_frame(symbolized)
+    stacks = [telling for stack in _stacks(report) if (telling := _telling(stack, symbols))]
+    own, *others = stacks or [[]]
+    functions = [base_name(point.function) for point in own]
     if report.frame:
         functions.insert(0, base_name(report.frame))
-    files = [point.file for point in chosen if point.file]
+    files = [point.file for stack in stacks for point in stack if point.file]
+    frames = reliable(report.call_frames)
     return CrashQuery(
         title=report.title,
-        text=_words(fault, memory, deadlock),
-        functions=tuple(dict.fromkeys(functions)),
+        text=_words(report, fault, memory, deadlock),
+        functions=tuple(dict.fromkeys(functions))[:_MAX_FUNCTIONS],
+        related=tuple(
+            tuple(dict.fromkeys(base_name(point.function) for point in stack))[:_MAX_FUNCTIONS]
+            for stack in others[:_MAX_STACKS]
+        ),
+        places=tuple(
+            dict.fromkeys(f"{f.symbol}+{f.offset:#x}/{f.size:#x}" for f in frames if f.size)
+        )[:_MAX_FUNCTIONS],
         files=tuple(dict.fromkeys(files))[:_MAX_FILES],
+        modules=tuple(dict.fromkeys(frame.module for frame in frames if frame.module)),
         identifiers=tuple(dict.fromkeys(_identifiers(report, fault, deadlock))),
+        blamed=tuple(dict.fromkeys(blamed)),
         release=report.context.kernel if in_tree(report) else None,
     )
 
@@ -78,15 +88,24 @@ def in_tree(report: Report) -> bool:
     return not (foreign and any(frame.module for frame in reliable(report.call_frames)[:3]))
 
 
-def _points(report: Report, symbols: Symbols) -> Iterator[SourcePoint]:
-    order = ("free", "alloc", "store", "work", "lock", "origin", "task", "cpu")
-    stacks: list[list[Frame]] = [reliable(report.call_frames)]
-    stacks += [reliable(t.frames) for role in order for t in report.traces if t.role == role]
+def _stacks(report: Report) -> Iterator[list[Frame]]:
+    """The report's own stack, then who freed and who allocated, then locks and other tasks."""
+    yield reliable(report.call_frames)
+    for role in ("free", "alloc", "store", "work", "lock", "origin", "task", "cpu"):
+        for trace in report.traces:
+            if trace.role == role:
+                yield reliable(trace.frames)
     if report.locks:
-        stacks += [list(link.frames) for link in report.locks.chain]
-    for frames in stacks:
-        for _, point in points(frames, symbols):
-            yield point
+        for link in report.locks.chain:
+            yield list(link.frames)
+
+
+def _telling(frames: list[Frame], symbols: Symbols) -> list[SourcePoint]:
+    return [
+        point
+        for _, point in points(frames, symbols)
+        if not in_helper(point) and not is_scaffold(point.function)
+    ]
 
 
 def _identifiers(report: Report, fault: Fault | None, deadlock: Deadlock | None) -> Iterator[str]:
@@ -113,8 +132,13 @@ def _lock_words(name: str) -> Iterator[str]:
         yield last
 
 
-def _words(fault: Fault | None, memory: MemoryFacts | None, deadlock: Deadlock | None) -> str:
-    parts = []
+def _words(
+    report: Report,
+    fault: Fault | None,
+    memory: MemoryFacts | None,
+    deadlock: Deadlock | None,
+) -> str:
+    parts = [report.message.replace("\n", ". ")] if report.message else []
     if fault and fault.expression:
         parts.append(fault.expression)
     if fault and fault.pointer:

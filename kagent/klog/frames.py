@@ -27,7 +27,7 @@ FRAME = re.compile(
 INLINE = re.compile(
     r"[ \t]{0,32}(?:\[ ?<?(?:0x)?[0-9a-f]{6,16}>?\] {1,4})?(?:"
     + _ADDRESS
-    + r" {1,4})?(?P<guess>\? )?(?P<sym>[A-Za-z_<][\w.:<>$ ]{0,200}?)"
+    + r" {1,4})?(?:[RE]IP: [0-9a-f]{4}:)?(?P<guess>\? )?(?P<sym>[A-Za-z_<][\w.:<>$ ]{0,200}?)"
     r" (?P<file>[^\s:]{1,255}\.\w{1,3}):(?P<line>\d{1,7}) \[inline\]$"
 )
 _BARE = re.compile(

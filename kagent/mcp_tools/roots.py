@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kagent.errors import InputError, MismatchError, MissingDataError
 
 if TYPE_CHECKING:
-    from kagent.commits import CommitIndex
+    from kagent.commits import CommitIndex, CommitUnion
     from kagent.source import SourceTree
     from kagent.source.tools import SourceTools
     from kagent.symbols import DebugFiles, Symbolizer
@@ -87,8 +87,8 @@ class Roots:
         except MismatchError as error:
             return SourceTools(trees, notes=[f"debug info was refused: {error}"])
 
-    def index(self, asked: str | None) -> CommitIndex:
-        """The index a client asks for; None means the first one.
+    def index(self, asked: str | None) -> CommitIndex | CommitUnion:
+        """The index a client asks for; None means all of them as one.
 
         Raises:
             MissingDataError: the server has no index.
@@ -98,7 +98,12 @@ class Roots:
             raise MissingDataError(
                 "this server has no commit index", hint="start it with --index DIR"
             )
-        key = next(iter(self._indexes)) if asked is None else str(Path(asked).resolve())
+        if asked is None:
+            from kagent.commits import CommitUnion
+
+            opened = [self._index(path) for path in self._indexes.values()]
+            return opened[0] if len(opened) == 1 else CommitUnion(opened)
+        key = str(Path(asked).resolve())
         if key not in self._indexes:
             raise InputError("index is none of those this server may read")
         return self._index(self._indexes[key])

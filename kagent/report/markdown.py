@@ -165,6 +165,8 @@ class _Writer:
     def _fixes(self, summary: Summary) -> Iterator[str]:
         if not summary.fixes:
             yield from ("No candidate fix was found.", "")
+        if summary.fixes_note:
+            yield from (summary.fixes_note, "")
         for number, fix in enumerate(summary.fixes, 1):
             yield from self._fix(number, fix)
 

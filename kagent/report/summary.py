@@ -93,6 +93,8 @@ class Summary:
     picture: Picture | None
     # 3: fixes
     fixes: tuple[FixEntry, ...]
+    fixes_note: str
+    """What to think of them as a whole; empty where nothing needs saying."""
     # 4: comprehension
     explanation: tuple[Block, ...]
     findings: tuple[tuple[tuple[Span, ...], str], ...]
@@ -140,6 +142,7 @@ def summarise(res: Resolution) -> Summary:
         mermaid=mermaid(res.deadlock) if res.deadlock else "",
         picture=draw(res.deadlock) if res.deadlock else None,
         fixes=tuple(map(_fix_entry, res.fixes)),
+        fixes_note=_fixes_note(res.fixes),
         explanation=explanation,
         findings=findings,
         actions=tuple(
@@ -219,6 +222,13 @@ def _wait_row(waiter: CycleMember | Victim) -> WaitRow:
         mark = " (inferred)" if waiter.inferred else ""
     waits = one_line(waiter.waits_for + kind) if waiter.waits_for else ""
     return WaitRow(task_name(waiter.task, waiter.pid), holds, waits + mark, place(waiter.where))
+
+
+def _fixes_note(fixes: Iterable[Fix]) -> str:
+    verdicts = [fix.verdict for fix in fixes]
+    if verdicts and all(verdict == "doubtful" for verdict in verdicts):
+        return "No commit here looks like the fix. The nearest:"
+    return ""
 
 
 def _fix_entry(fix: Fix) -> FixEntry:

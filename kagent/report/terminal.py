@@ -16,11 +16,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from kagent.commits.packing import short_hash
 from kagent.report.decoded import Code, Stack
 from kagent.report.facts import Fact
 from kagent.report.prose import Block, Span, one_line
 from kagent.report.summary import FixEntry, Summary, WaitRow, summarise
 from kagent.resolution import Resolution
+from kagent.text import clip
 
 __all__ = ["render", "to_text"]
 
@@ -172,10 +174,12 @@ def _fixes(summary: Summary) -> Iterator[RenderableType]:
     if not summary.fixes:
         yield Text("No candidate fix was found.", "dim")
         return
+    if summary.fixes_note:
+        yield Text(summary.fixes_note, "yellow")
     table = _table("Commit", "Sure", "Fix")
     for fix in summary.fixes:
         confidence = Text(fix.confidence, justify="right")
-        table.add_row(Text(fix.hash[:12], "yellow"), confidence, _fix(fix))
+        table.add_row(Text(clip(short_hash(fix.hash), 40)[0], "yellow"), confidence, _fix(fix))
     yield table
 
 

@@ -93,3 +93,31 @@ def test_errors_are_one_line_and_a_hint(
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_fix_that_was_only_posted(fixed: tuple[Path, str], tmp_path: Path) -> None:
+    repo, fix = fixed
+    report = tmp_path / "report.json"
+    posted, merged = {"hash": "1.fan@example.org"}, {"hash": fix}
+    arguments = ("--from-report", str(report), "--kernel-src", str(repo))
+    report.write_text(json.dumps({"reports": [], "fixes": [posted, merged]}))
+    done = _run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "not merged yet, only posted: https://lore.kernel.org/r/1.fan@example.org" in done.stderr
+    assert done.stdout.startswith(fix[:12])
+    report.write_text(json.dumps({"reports": [], "fixes": [posted]}))
+    done = _run(*arguments)
+    assert done.returncode == 1
+    assert "no fix is merged yet" in done.stderr
+
+
+def test_a_partial_clone(fixed: tuple[Path, str], tmp_path: Path) -> None:
+    repo, fix = fixed
+    subprocess.run(["git", "-C", repo, "config", "uploadpack.allowFilter", "true"], check=True)
+    clone = tmp_path / "partial"
+    command = ["git", "clone", "-q", "--no-checkout", "--filter=blob:none"]
+    subprocess.run([*command, f"file://{repo}", clone], check=True)
+    done = _run(fix, "--kernel-src", str(clone))
+    assert done.returncode == 3
+    assert "partial clone" in done.stderr
+    assert "--refetch" in done.stderr

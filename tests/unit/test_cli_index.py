@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from kagent.cli.index import app
 from kagent.errors import IndexCorruptError, InputError, MissingDataError, NoReportError
+from kagent.settings import Settings
 
 LOG = """\
 [   12.000000] BUG: kernel NULL pointer dereference, address: 0000000000000010
@@ -84,6 +85,25 @@ def test_search_by_a_crash_log(
     assert run("search", str(index), "--log", "-", stdin=LOG) == out
 
 
+def test_several_indexes_are_searched_as_one_and_merged(
+    index: Path, history: tuple[GitRepository, str], tmp_path: Path
+) -> None:
+    patch = history[0].git("format-patch", "-1", "--stdout", history[1])
+    (tmp_path / "list.mbox").write_text(f"{patch}\n")
+    run("build", str(tmp_path / "list.mbox"), "-o", str(tmp_path / "list"))
+    (tmp_path / "oops.txt").write_text(LOG)
+    alone = run("search", str(tmp_path / "list"), "--log", str(tmp_path / "oops.txt"))
+    assert "a fix is on the list, not merged yet" in alone
+    places = (str(tmp_path / "list"), str(index))
+    for question in (("--log", str(tmp_path / "oops.txt")), ("fan_curve_lookup",)):
+        out = run("search", *places, *question)
+        assert out.startswith(f"1. {history[1][:12]}")
+        assert "was posted as patch:" in out
+    out = run("merge", *places, "-o", str(tmp_path / "all"))
+    assert out == f"25 commits, 25 vectors: {tmp_path / 'all'}\n"
+    assert run("verify", str(tmp_path / "all")) == "sound\n"
+
+
 def test_search_needs_one_question(index: Path) -> None:
     for arguments in ((), ("words", "--log", "x")):
         with pytest.raises(InputError, match="one of them"):
@@ -146,6 +166,20 @@ def test_stats_and_verify(index: Path) -> None:
     assert run("verify", str(index)) == "sound\n"
 
 
+def test_stats_name_every_source(index: Path, history: tuple[GitRepository, str]) -> None:
+    out = run("stats", str(index))
+    assert f"sources.1.location       {history[0].path}\n" in out
+    assert f"sources.1.heads.HEAD     {history[0].git('rev-parse', 'HEAD')}\n" in out
+
+
+def test_settings_take_one_index_or_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().index == ()
+    assert Settings(index=Path("a")).index == (Path("a"),)
+    assert Settings(index=[Path("a"), Path("b")]).index == (Path("a"), Path("b"))
+    monkeypatch.setenv("KAGENT_INDEX", "a,b")
+    assert Settings().index == (Path("a"), Path("b"))
+
+
 def test_verify_fails_on_damage(history: tuple[GitRepository, str], tmp_path: Path) -> None:
     out = tmp_path / "index"
     run("build", str(history[0].path), "-o", str(out))
@@ -156,7 +190,9 @@ def test_verify_fails_on_damage(history: tuple[GitRepository, str], tmp_path: Pa
         run("verify", str(out))
 
 
-@pytest.mark.parametrize("command", ["build", "update", "search", "export", "stats", "verify"])
+@pytest.mark.parametrize(
+    "command", ["build", "update", "search", "export", "stats", "verify", "merge"]
+)
 def test_help_has_examples(command: str) -> None:
     text = run(command, "--help")
     assert "Example" in text

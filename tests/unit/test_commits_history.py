@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.repository import GitRepository
 
-from kagent.commits.corpus import read_corpus
+from kagent.commits import CommitIndex
 from kagent.commits.history import MAX_DIFF, GitHistory
 from kagent.commits.model import Commit
 from kagent.errors import InputError, MissingDataError
@@ -145,6 +145,55 @@ def test_bare_and_shallow_repositories(repository: GitRepository, tmp_path: Path
     assert [c.subject for c in read(tmp_path / "shallow")] == ["c3", "c2"]
 
 
+def test_a_partial_clone_says_so_and_fetches_nothing(
+    repository: GitRepository, tmp_path: Path
+) -> None:
+    for number in range(3):
+        repository.commit(f"c{number}\n", {"a": f"{number}\n"})
+    repository.git("config", "uploadpack.allowFilter", "true")
+    for name, what in (("blobs", "blob:none"), ("trees", "tree:0")):
+        clone = tmp_path / name
+        repository.git("clone", "-q", "--no-checkout", f"--filter={what}",
+                       f"file://{repository.path}", str(clone))  # fmt: skip
+        before = sorted(p.name for p in (clone / ".git" / "objects" / "pack").iterdir())
+        with pytest.raises(MissingDataError, match="partial clone") as caught:
+            read(clone)
+        assert "--refetch" in str(caught.value.hint)
+        assert sorted(p.name for p in (clone / ".git" / "objects" / "pack").iterdir()) == before
+
+
+def test_a_worktree_and_branches_of_remotes(repository: GitRepository, tmp_path: Path) -> None:
+    repository.commit("one\n", {"a": "1\n"})
+    for name in ("stable", "vendor"):
+        repository.git("clone", "-q", ".", str(tmp_path / name))
+        other = GitRepository.__new__(GitRepository)
+        other.path, other.day = tmp_path / name, 5
+        other.commit(f"{name} only\n", {name: "1\n"})
+        repository.git("remote", "add", name, str(tmp_path / name))
+    repository.git("fetch", "-q", "--all")
+    repository.git("worktree", "add", "-q", str(tmp_path / "tree"), "stable/main")
+    assert [c.subject for c in read(tmp_path / "tree")] == ["stable only", "one"]
+    history = GitHistory(repository.path, revisions=["stable/main", "vendor/main"], since="HEAD")
+    subjects = {c.subject for c in history.commits(list(history.heads().values()))}
+    assert subjects == {"stable only", "vendor only"}
+    out = tmp_path / "index"
+    with CommitIndex.build(repository.path, out, revisions=["vendor/main"]) as index:
+        assert index.stats()["commits"] == 2
+        assert set(index.stats()["sources"][0]["heads"]) == {"vendor/main"}
+
+
+def test_a_message_too_long_to_keep(repository: GitRepository) -> None:
+    repository.commit("long\n\n" + "word " * 200_000 + "\n", {"a.c": "int x;\n"})
+    repository.commit("next\n", {"a.c": "int y;\n"})
+    after, long = read(repository.path)
+    assert (after.subject, after.truncated, long.subject, long.truncated) == (
+        "next",
+        False,
+        "long",
+        True,
+    )
+
+
 def test_the_repositorys_configuration_runs_nothing(
     repository: GitRepository, tmp_path: Path
 ) -> None:
@@ -215,7 +264,8 @@ def test_a_file_of_changes(tmp_path: Path) -> None:
     posted = ROW | {"hash": None, "id": "p1"}
     with gzip.open(path, "wt") as file:
         file.write("\n".join(json.dumps(row) for row in (ROW, ROW, posted)) + "\n\n")
-    commits = list(read_corpus(path))
+    with CommitIndex.build(path, tmp_path / "index") as index:
+        commits = list(index.commits())
     assert [c.hash for c in commits] == ["0123456789ab", "p1"]
     assert commits[0].fixes == ("111122223333",)
     assert commits[0].identifiers == ("g",)
@@ -226,7 +276,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "changes.jsonl"
     path.write_text(json.dumps(ROW) + "\n" + line + "\n")
     with pytest.raises(InputError, match="line 2"):
-        list(read_corpus(path))
+        CommitIndex.build(path, tmp_path / "index")
 
 
 def test_a_cut_gzip_file(tmp_path: Path) -> None:
@@ -234,4 +284,4 @@ def test_a_cut_gzip_file(tmp_path: Path) -> None:
     data = gzip.compress((json.dumps(ROW) + "\n").encode() * 50)
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match="cannot read"):
-        list(read_corpus(path))
+        CommitIndex.build(path, tmp_path / "index")

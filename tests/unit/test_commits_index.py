@@ -75,7 +75,7 @@ def test_a_question_in_words(built: Path, history: tuple[GitRepository, str]) ->
             index.search("which commit fixes a NULL dereference of the fan?")[0].hash == history[1]
         )
         assert index.search("crash in fan_curve_lookup")[0].hash == history[1]
-        assert index.search("panel level 9", k=1)[0].subject == "panel: set up unit 9"
+        assert index.search("panel level", k=1)[0].subject.startswith("panel: set up unit")
 
 
 def test_a_pasted_trace_as_a_question(built: Path, history: tuple[GitRepository, str]) -> None:
@@ -192,7 +192,8 @@ def test_markdown_has_every_commit(
 def test_statistics(built: Path, history: tuple[GitRepository, str]) -> None:
     with CommitIndex.open(built) as index:
         facts = index.stats()
-    assert facts["source"]["head"] == history[0].git("rev-parse", "HEAD")
+    assert facts["sources"][0]["heads"] == {"HEAD": history[0].git("rev-parse", "HEAD")}
+    assert facts["vector_index"]["kind"] == "exact"
     assert facts["embedding"] == "corpus"
     assert facts["oldest"] < facts["newest"]
     assert set(facts["bytes"]) == {"commits.sqlite", "vectors.faiss", "embedding.npz"}
@@ -207,7 +208,7 @@ def test_progress_counts_both_stages(history: tuple[GitRepository, str], tmp_pat
     CommitIndex.build(
         repository.path, tmp_path / "index", progress=lambda done, total: told.append((done, total))
     ).close()
-    assert told == [(64, 70), (70, 70)]
+    assert told == [(70, 70), (70, 70)]
 
 
 # Keeping it up to date.
@@ -230,7 +231,8 @@ def test_update_adds_exactly_the_new_commits(tmp_path: Path) -> None:
         assert {fix, new} <= {hit.hash for hit in index.search("fan_apply", 10)}
         assert index.verify() == []
     with CommitIndex.open(out) as index:
-        assert index.stats()["source"]["head"] == repository.git("rev-parse", "HEAD")
+        heads = index.stats()["sources"][0]["heads"]
+        assert heads == {"HEAD": repository.git("rev-parse", "HEAD")}
         assert index.update() == 0
 
 
@@ -271,21 +273,23 @@ def test_rewritten_history_rebuilds_and_says_so(tmp_path: Path) -> None:
 
 def test_a_repository_that_moved_away(own: Path, tmp_path: Path) -> None:
     manifest = json.loads((own / "manifest.json").read_text())
-    manifest["source"]["location"] = str(tmp_path / "moved")
+    manifest["sources"][0]["location"] = str(tmp_path / "moved")
     (own / "manifest.json").write_text(json.dumps(manifest))
     with CommitIndex.open(own) as index, pytest.raises(MissingDataError, match="no such directory"):
         index.update()
 
 
-def test_an_index_of_a_file_cannot_be_updated(tmp_path: Path) -> None:
+def test_a_file_that_grew_is_read_again(tmp_path: Path) -> None:
     row = {"hash": "a" * 12, "subject": "x: y", "author": "A", "date": "2024-01-01", "message": ""}
     path = tmp_path / "c.jsonl"
     path.write_text(json.dumps(row) + "\n")
-    with (
-        CommitIndex.build(path, tmp_path / "index") as index,
-        pytest.raises(InputError, match="file"),
-    ):
-        index.update()
+    with CommitIndex.build(path, tmp_path / "index") as index:
+        assert index.update() == 0
+        more = row | {"hash": "b" * 12, "subject": "x: z"}
+        path.write_text(f"{json.dumps(row)}\n\n{json.dumps(more)}\n")
+        assert index.update() == 1
+        assert [commit.subject for commit in index.commits()] == ["x: y", "x: z"]
+        assert index.verify() == []
 
 
 # What can go wrong.
@@ -312,7 +316,7 @@ def test_kill_9_during_a_build_leaves_the_old_index(own: Path, tmp_path: Path) -
     process = subprocess.Popen([sys.executable, "-c", script, str(repository.path), str(own)])
     try:
         deadline = time.monotonic() + 30
-        while not list(tmp_path.glob(".own.index.new-*/commits.sqlite")):
+        while not (tmp_path / ".own.index.new" / "scratch.sqlite").exists():
             assert process.poll() is None, "the build ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -320,13 +324,14 @@ def test_kill_9_during_a_build_leaves_the_old_index(own: Path, tmp_path: Path) -
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    left = list(tmp_path.glob(".own.index.new-*"))
-    assert left, "nothing was left behind: the kill came too late to prove anything"
+    assert (tmp_path / ".own.index.new").exists(), (
+        "nothing was left behind: the kill came too late to prove anything"
+    )
     with CommitIndex.open(own) as index:
         assert index.verify() == []
         assert index.stats()["commits"] == 24
     CommitIndex.build(repository.path, own).close()
-    assert list(tmp_path.glob(".own.index.new-*")) == []
+    assert not (tmp_path / ".own.index.new").exists()
 
 
 def test_readers_keep_working_while_the_index_is_replaced(
@@ -389,7 +394,7 @@ def test_harmed_files_are_refused(own: Path, name: str, harm: str) -> None:
         ("[]", InputError, "not a commit index"),
         ('{"kind": "other"}', InputError, "not a commit index"),
         ('{"kind": "kagent-commit-index", "schema_version": 99}', IndexCorruptError, "schema 99"),
-        ('{"kind": "kagent-commit-index", "schema_version": 1}', IndexCorruptError, "damaged"),
+        ('{"kind": "kagent-commit-index", "schema_version": 2}', IndexCorruptError, "damaged"),
     ],
 )
 def test_manifests_that_are_not_ours(

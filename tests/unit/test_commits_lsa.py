@@ -41,6 +41,14 @@ def test_learning_is_deterministic() -> None:
     assert np.array_equal(Lsa.learn(TEXTS).embed(TEXTS), Lsa.learn(TEXTS).embed(TEXTS))
 
 
+def test_the_sketch_keeps_cosines() -> None:
+    lsa = Lsa.learn(TEXTS)
+    matrix = _tfidf([Counter(words(text)) for text in TEXTS], lsa.terms, lsa.idf)
+    exact = (matrix @ matrix.T).toarray()
+    sketch = np.asarray(matrix @ lsa.signs) / np.sqrt(lsa.signs.shape[1])
+    assert np.abs(sketch @ sketch.T - exact).mean() < 0.1
+
+
 def test_directions_agree_with_an_exact_decomposition() -> None:
     lsa = Lsa.learn(TEXTS, dimension=4)
     matrix = _tfidf([Counter(words(text)) for text in TEXTS], lsa.terms, lsa.idf)
@@ -69,11 +77,11 @@ def test_saving_and_loading(tmp_path: Path) -> None:
 def test_what_is_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "e.npz"
     pickled = np.array([{"a": 1}], dtype=object)
-    np.savez(path, terms=pickled, idf=np.ones(1), projection=np.ones((1, 1)))
+    signs = np.zeros((2, 24), np.uint8)
+    np.savez(path, terms=pickled, idf=np.ones(1), projection=np.ones((1, 1)), signs=signs)
     with path.open("rb") as file, pytest.raises(IndexCorruptError):
         Lsa.load(file)
-    np.savez(
-        path, terms=np.frombuffer(b"a\nb", np.uint8), idf=np.ones(3), projection=np.ones((2, 1))
-    )
+    names = np.frombuffer(b"a\nb", np.uint8)
+    np.savez(path, terms=names, idf=np.ones(3), projection=np.ones((2, 1)), signs=signs)
     with path.open("rb") as file, pytest.raises(IndexCorruptError, match="fit each other"):
         Lsa.load(file)

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from kagent.commits.model import CrashQuery
+from kagent.commits.pasted import read_trace, stated_release
 from kagent.commits.plumbing import is_pathway, is_plumbing, is_plumbing_file
-from kagent.commits.query import prepare, read_trace
+from kagent.commits.query import prepare
 
 PASTED = """\
 Hi, my board died with this:
@@ -40,7 +41,7 @@ def test_a_pasted_trace_is_read() -> None:
         "__x64_sys_write",
     )
     assert trace.files == ("drivers/hwmon/fan.c", "drivers/base/dd.c", "fs/read_write.c")
-    assert trace.release == "6.6.0-rc3"
+    assert stated_release(PASTED) == "6.6.0-rc3"
     assert trace.headlines == (
         "[   12.0] BUG: kernel NULL pointer dereference, address: 0000000000000010",
     )
@@ -70,15 +71,40 @@ def test_deeper_frames_weigh_less_and_pathways_little() -> None:
     weights = prepare(CrashQuery(text=PASTED)).functions
     assert weights["fan_curve_lookup"] == 1
     assert weights["fan_curve_lookup"] > weights["fan_set"] > weights["fan_apply"]
-    assert weights["really_probe"] < weights["sys_write"] < weights["speed_store"]
+    assert max(weights["really_probe"], weights["sys_write"]) < weights["speed_store"]
 
 
 def test_what_the_caller_states_stands_before_the_text() -> None:
     query = CrashQuery(text=PASTED, functions=("foo_bar",), files=("a/b.c",), release="5.10.7")
     terms = prepare(query)
-    assert terms.frames[:2] == ("foo_bar", "fan_curve_lookup")
+    assert terms.frames == ("foo_bar",)
+    assert terms.related["fan_curve_lookup"] == 1
     assert list(terms.files) == ["a/b.c", "drivers/hwmon/fan.c"]
     assert (terms.release, terms.development) == ("5.10.7", False)
+
+
+def test_numbers_of_a_headline_are_no_words() -> None:
+    terms = prepare(CrashQuery(title="WARNING in foo", text="CPU: 1 PID: 9 at a+0x1/0x2 [inline]"))
+    assert {"cpu", "pid", "inline", "x1"}.isdisjoint(terms.words)
+
+
+def test_the_log_dates_a_crash_and_names_its_bug() -> None:
+    log = (
+        "Comm: sh Not tainted 6.4.0-rc7-syzkaller #0\n"
+        "Hardware name: Google, BIOS Google 06/27/2023\n"
+        "https://syzkaller.appspot.com/bug?extid=0123456789abcdef0123\n"
+    )
+    terms = prepare(CrashQuery(title="WARNING in foo", functions=("foo",), log=log))
+    assert terms.day == terms.not_before == 19535
+    assert terms.development
+    assert terms.syzbot
+    assert terms.references == ("syzbot:0123456789abcdef0123",)
+    assert "sh" not in terms.words
+    stable = prepare(CrashQuery(title="x", log=log, release="5.10.7"))
+    assert stable.day is not None
+    assert stable.day < 19535
+    unknown = prepare(CrashQuery(title="x", log="BIOS Google 06/27/2023"))
+    assert (unknown.day, unknown.development) == (None, False)
 
 
 def test_identifiers_are_single_names() -> None:
