@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from kagent.diagnosis import analyse_task, build_wait_graph, fold_tasks, tasks_of
+from kagent.diagnosis.code import parse_function
+from kagent.diagnosis.locks.handlers import handlers_of
+from kagent.diagnosis.locks.held import lock_argument
 from kagent.diagnosis.locks.model import LockUse, TaskLocks, same_lock
 from kagent.diagnosis.locks.primitives import acquires, released, waits_in, wrapped
+from kagent.diagnosis.reader import Reader
 from kagent.diagnosis.stack import contexts
 from kagent.klog import parse_log
 from kagent.klog.model import (
@@ -592,3 +596,20 @@ def test_of_very_many_alike_no_cycle_is_picked():
         result = build_wait_graph(same_type(count), KernelLog(()))
         assert (result.deadlock.verdict, result.deadlock.cycles) == ("possible", [])
         assert len(result.deadlock.victims) == count
+
+
+def test_an_unknown_work_that_hangs_on_its_flusher_s_lock():
+    lock = LockUse("g.lock", "mutex", instance="g.lock")
+    flusher = stuck("flusher", 1, [lock], LockUse("work", "work", kind="handler"))
+    worker = replace(stuck("kworker/0:1", 2, [], lock), runs=("workqueue:events", "poll"))
+    other = replace(stuck("kworker/0:2", 3, [], None), runs=("workqueue:events", "scan"))
+    result = build_wait_graph([flusher, worker, other], KernelLog(()))
+    assert cycle(result) == [["flusher", "kworker/0:1"]]
+    assert result.deadlock.cycles[0][0].inferred
+
+
+def test_the_kernel_s_own_queues_by_name():
+    function = parse_function("void f(void)\n{\n\tflush_scheduled_work();\n}", name="f")
+    (call,) = function.calls()
+    primitive, argument = lock_argument(call)
+    assert handlers_of(Reader(), function, primitive, argument) == ("workqueue:events",)
