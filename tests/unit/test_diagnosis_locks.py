@@ -423,11 +423,11 @@ def test_a_lock_order_nobody_is_stuck_in_is_possible():
     (members,) = result.deadlock.cycles
     assert (members[0].task, members[0].holds, members[0].waits_for) == (
         "trim",
-        ["v->data (0x2000)"],
-        "v->meta (0x1000)",
+        ["v->data"],
+        "v->meta",
     )
     assert "take_data" in members[1].task
-    assert (members[1].holds, members[1].waits_for) == (["v->meta (0x1000)"], "v->data (0x2000)")
+    assert (members[1].holds, members[1].waits_for) == (["v->meta"], "v->data")
     assert members[1].inferred
 
 
