@@ -183,3 +183,13 @@ def test_behind_a_return_only_a_goto_leads():
     assert held(12) == ["&x->a"]
     assert held(13) == ["&x->a"]
     assert held(15) == []
+
+
+def test_wrappers_are_found_in_headers_beside_the_file(tmp_path):
+    (tmp_path / "empty.h").write_text("")
+    (tmp_path / "x.h").write_text("#define x_lock(p) \\\n\tmutex_lock(&(p)->lock)\n")
+    includes = "".join(f'#include "{name}.h"\n' for name in ("empty", "gone", "x"))
+    (tmp_path / "x.c").write_text(f"{includes}void f(struct x *x)\n{{\n\tx_lock(x);\n\tg();\n}}\n")
+    reader = Reader(SourceTree.open(tmp_path))
+    function = reader.function_named("f", "x.c")
+    assert [taken.argument for taken in held_at(reader, function, 7)] == ["&(x)->lock"]
