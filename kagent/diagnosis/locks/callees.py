@@ -58,11 +58,8 @@ def _headers(text: str) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=512)
 def _macro(text: str, name: str, path: str) -> CFunction | None:
     """A function-like macro, as the function it could have been."""
-    match = re.search(
-        rf"^[ \t]*#[ \t]*define[ \t]+{re.escape(name)}\(([^)\n]{{0,200}})\)[ \t]*((?:[^\n\\]|\\\n|\\.)*)",
-        text,
-        re.MULTILINE,
-    )
+    head = rf"^[ \t]*#[ \t]*define[ \t]+{re.escape(name)}\(([^)\n]{{0,200}})\)[ \t]*"
+    match = re.search(rf"{head}((?:[^\n\\]|\\\n|\\.)*)", text, re.MULTILINE)
     if match is None:
         return None
     names = [part.strip() for part in match[1].split(",")]
