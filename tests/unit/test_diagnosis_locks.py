@@ -613,3 +613,39 @@ def test_the_kernel_s_own_queues_by_name():
     (call,) = function.calls()
     primitive, argument = lock_argument(call)
     assert handlers_of(Reader(), function, primitive, argument) == ("workqueue:events",)
+
+
+CALLBACK = """\
+static noinline int item_show(struct table *t, int n)
+{
+	mutex_lock(&t->lock);
+	show(t->item[n]);
+	mutex_unlock(&t->lock);
+	return 0;
+}
+
+static noinline int table_walk(struct table *w, int (*each)(struct table *t, int n))
+{
+	int rc;
+
+	mutex_lock(&w->lock);
+	rc = each(w, 3);
+	mutex_unlock(&w->lock);
+	return rc;
+}
+"""
+
+
+@pytest.mark.parametrize("call", ["each(w, 3)", "(*each)(w, 3)"])
+def test_a_callback_by_function_pointer_takes_the_lock_again(tmp_path, call):
+    (tmp_path / "table.c").write_text(CALLBACK.replace("each(w, 3)", call))
+    own = (("item_show", 3), ("table_walk", 14))
+    frames = tuple(Frame(name, 0x10, 0x40, "table") for name, _ in own)
+    symbols = [
+        Symbolized(frame, (Location(name, "table.c", line),))
+        for frame, (name, line) in zip(frames, own, strict=True)
+    ]
+    top = tuple(Frame(name, 1, 9) for name in MUTEX)
+    task = TaskState("walker", 7, state="D", blocked_seconds=9, frames=(*top, *frames))
+    found = analyse_task(task, symbols, source=SourceTree.open(tmp_path))
+    assert cycle(build_wait_graph([found], KernelLog(()))) == [["walker"]]
