@@ -152,3 +152,44 @@ def test_a_callee_may_release_its_callers_lock():
     assert [taken.argument for taken in dropped_at(Reader(), function, 4)] == ["&x->lock"]
     assert dropped_at(Reader(), function, 6) == []
     assert held_at(Reader(), function, 6) == [], "it was the caller's, and is again"
+
+
+GOTO = """\
+int f(struct x *x)
+{
+	mutex_lock(&x->a);
+	if (x->bad)
+		goto fail;
+	mutex_lock(&x->b);
+	work(x);
+	mutex_unlock(&x->b);
+	mutex_unlock(&x->a);
+	return 0;
+fail:
+	cancel_work_sync(&x->work);
+	settle(x);
+	mutex_unlock(&x->a);
+	return -EIO;
+}"""
+
+
+def test_behind_a_return_only_a_goto_leads():
+    function = parse_function(GOTO, name="f")
+
+    def held(line):
+        return [taken.argument for taken in held_at(Reader(), function, line)]
+
+    assert held(7) == ["&x->a", "&x->b"]
+    assert held(12) == ["&x->a"]
+    assert held(13) == ["&x->a"]
+    assert held(15) == []
+
+
+def test_wrappers_are_found_in_headers_beside_the_file(tmp_path):
+    (tmp_path / "empty.h").write_text("")
+    (tmp_path / "x.h").write_text("#define x_lock(p) \\\n\tmutex_lock(&(p)->lock)\n")
+    includes = "".join(f'#include "{name}.h"\n' for name in ("empty", "gone", "x"))
+    (tmp_path / "x.c").write_text(f"{includes}void f(struct x *x)\n{{\n\tx_lock(x);\n\tg();\n}}\n")
+    reader = Reader(SourceTree.open(tmp_path))
+    function = reader.function_named("f", "x.c")
+    assert [taken.argument for taken in held_at(reader, function, 7)] == ["&(x)->lock"]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from kagent.diagnosis.code import CFunction, parse_function
 from kagent.diagnosis.reader import Reader
+from kagent.errors import InputError, MissingDataError
 
 __all__ = ["definition"]
 
@@ -22,7 +23,7 @@ def definition(reader: Reader, name: str, function: CFunction) -> CFunction | No
     if not function.path or not re.fullmatch(r"[A-Za-z_]\w{0,200}", name):
         return None
     for path in _places(reader, function.path):
-        text = reader.file_text(path)
+        text = _text(reader, path)
         if name not in text:
             continue
         found = reader.function_named(name, path, function.module) or _macro(text, name, path)
@@ -41,6 +42,14 @@ def _places(reader: Reader, path: str) -> Iterator[str]:
             yield known
 
 
+def _text(reader: Reader, path: str) -> str:
+    """A file's text; nothing is defined in one that is empty or cannot be read."""
+    try:
+        return reader.file_text(path)
+    except (InputError, MissingDataError):
+        return ""
+
+
 @functools.lru_cache(maxsize=64)
 def _headers(text: str) -> tuple[str, ...]:
     return tuple(match[1] for match in _INCLUDE.finditer(text))[:_MAX_HEADERS]
@@ -49,11 +58,8 @@ def _headers(text: str) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=512)
 def _macro(text: str, name: str, path: str) -> CFunction | None:
     """A function-like macro, as the function it could have been."""
-    match = re.search(
-        rf"^[ \t]*#[ \t]*define[ \t]+{re.escape(name)}\(([^)\n]{{0,200}})\)[ \t]*(.*(?:\\\n.*)*)",
-        text,
-        re.MULTILINE,
-    )
+    head = rf"^[ \t]*#[ \t]*define[ \t]+{re.escape(name)}\(([^)\n]{{0,200}})\)[ \t]*"
+    match = re.search(rf"{head}((?:[^\n\\]|\\\n|\\.)*)", text, re.MULTILINE)
     if match is None:
         return None
     names = [part.strip() for part in match[1].split(",")]

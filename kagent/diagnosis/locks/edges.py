@@ -154,6 +154,8 @@ def _edges_of(
             if ran := _running(waits, owner):
                 what = f"is in {ran}(), which must return first"
                 yield Edge(at, other, waits, True, what)
+            elif what := _blocked_worker(task, waits, owner):
+                yield Edge(at, other, waits, False, what)
         elif waits.kind == "grace-period":
             if other != at and owner.reads_rcu:
                 yield Edge(at, other, waits, False, f"holds up {waits.type}: {owner.reads_rcu}")
@@ -212,6 +214,20 @@ def _owned(at: int, other: int, waits: LockUse, owner: TaskLocks) -> Edge | None
             return Edge(at, other, use, False, why, ambiguous=True)
         return Edge(at, other, use, proven and not use.inferred, f"{verb} {use.name}")
     return None
+
+
+def _blocked_worker(task: TaskLocks, waits: LockUse, owner: TaskLocks) -> str:
+    """A worker that waits for what the flushing task holds, where the work's function is unknown.
+
+    A flush returns when its work does: if a worker hangs on a lock of the flusher, it is that one.
+    """
+    if waits.handlers or waits.type not in ("work", "workqueue") or owner.waits is None:
+        return ""
+    queue = next((run for run in owner.runs if run.startswith("workqueue:")), None)
+    wanted = next((use for use in task.holds if same_lock(use, owner.waits)[0]), None)
+    if queue is None or wanted is None:
+        return ""
+    return f"is a worker of {queue} and waits for {wanted.name}, which the flusher holds"
 
 
 def _running(waits: LockUse, owner: TaskLocks) -> str | None:

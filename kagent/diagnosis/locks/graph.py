@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,7 @@ def build_wait_graph(
     `symbolized` gives lockdep's own stacks their source lines; `source` tells where they took the
     locks that they held.
     """
-    known = enrich(tasks, log)
+    known = _told_apart(enrich(tasks, log))
     edges = wait_edges(known)
     cycles = _cycles(known, edges)
     ledger = merge_evidence([], [fact for task in known for fact in task.evidence])
@@ -74,6 +75,27 @@ def build_wait_graph(
         deadlock, findings, more = _with_warning(warned, found) if warned else found
     ledger = merge_evidence(ledger, more)
     return GraphResult(deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known))
+
+
+def _told_apart(tasks: Sequence[TaskLocks]) -> list[TaskLocks]:
+    """Mark locks that share their name with another lock."""
+    uses = [use for task in tasks for use in (*task.holds, task.waits) if use is not None]
+    known = {(use.name, use.address) for use in uses if use.address is not None}
+    twins = {name for name, count in Counter(name for name, _ in known).items() if count > 1}
+    if not twins:
+        return list(tasks)
+
+    def marked(use: LockUse) -> LockUse:
+        return replace(use, twin=True) if use.name in twins else use
+
+    return [
+        replace(
+            task,
+            holds=tuple(map(marked, task.holds)),
+            waits=marked(task.waits) if task.waits else None,
+        )
+        for task in tasks
+    ]
 
 
 def _with_warning(warned: Verdict, found: Verdict) -> Verdict:
@@ -226,7 +248,7 @@ def _alike(use: LockUse, other: LockUse | None) -> LockUse:
     if other is None or use.kind != "lock" or use.address is not None:
         return use
     if other.address is not None:
-        return replace(use, name=other.name, address=other.address)
+        return replace(use, name=other.name, address=other.address, twin=other.twin)
     vague = use.instance is None and use.path is None
     return replace(use, name=other.name) if vague and (other.instance or other.path) else use
 

@@ -39,6 +39,17 @@ _QUEUE = re.compile(
     r"(?P<object>[\w.>\-\[\]]{1,120})\s*=\s*(?:alloc|create)_\w{0,32}workqueue\s*"
     r"\(\s*\"(?P<name>[^\"%]{1,64})\""
 )
+_SYSTEM_QUEUES = {
+    "system_wq": "events",
+    "system_percpu_wq": "events",
+    "system_highpri_wq": "events_highpri",
+    "system_long_wq": "events_long",
+    "system_unbound_wq": "events_unbound",
+    "system_dfl_wq": "events_unbound",
+    "system_freezable_wq": "events_freezable",
+    "system_power_efficient_wq": "events_power_efficient",
+}
+"""workqueue_init_early() of kernel/workqueue.c."""
 _THREAD = r"kthread_(?:run|create)\w{{0,16}}\s*\(\s*{name}\s*,\s*(?P<argument>[^,;]{{1,120}}?)\s*,"
 
 
@@ -50,6 +61,8 @@ def handlers_of(
         return ()
     text = reader.file_text(function.path)
     if primitive.type == "workqueue":
+        if argument in _SYSTEM_QUEUES:
+            return (f"workqueue:{_SYSTEM_QUEUES[argument]}",)
         wanted = [m for m in _QUEUE.finditer(text) if _same(m["object"], argument)]
         return tuple(dict.fromkeys(f"workqueue:{m['name']}" for m in wanted))
     pattern = _SETUP.get(primitive.type)

@@ -30,6 +30,7 @@ _BRANCHES = ("if_statement", "switch_statement", "while_statement", "for_stateme
 _MAX_EFFECTS = 200
 _MAX_DEPTH = 2  # a wrapper of a wrapper
 _MAX_WRAPPER_LINES = 60
+_MAX_JUMPS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +164,23 @@ def _target(function: CFunction, line: int, callee: str | None) -> Any:
     return next((n for n in statements if function.line_of(n) == line), None)
 
 
-def _before(reader: Reader, function: CFunction, target: Any) -> list[_Effect]:
-    """Effects of everything that ran before `target`, in order."""
+def _before(
+    reader: Reader, function: CFunction, target: Any, jumps: int = _MAX_JUMPS
+) -> list[_Effect]:
+    """Effects of everything that ran before `target`, in order.
+
+    Behind a return, only a ``goto`` leads on: then what ran is what ran before that.
+    """
     layers: list[list[_Effect]] = []
     node = target
     while node.parent is not None:
         parent = node.parent
         layer: list[_Effect] = []
+        jump = None
         if parent.type in ("compound_statement", "case_statement"):
             siblings = [c for c in parent.named_children if c.end_byte <= node.start_byte]
-            for at, sibling in enumerate(siblings):
+            first, jump = _entered(function, siblings, node) if jumps else (0, None)
+            for at, sibling in enumerate(siblings[first:], first):
                 scoped = _text_is_scoped(sibling)
                 if scoped and not (at == len(siblings) - 1 and node.type == "compound_statement"):
                     continue
@@ -183,8 +191,31 @@ def _before(reader: Reader, function: CFunction, target: Any) -> list[_Effect]:
                 effects = _calls_in(reader, function, condition, _MAX_DEPTH)
                 layer += [e for e in effects if not e.take or _succeeded(e, parent, node)]
         layers.append(layer)
+        if jump is not None:
+            layers.append(_before(reader, function, jump, jumps - 1))
+            break
         node = parent
     return [effect for layer in reversed(layers) for effect in layer][:_MAX_EFFECTS]
+
+
+def _entered(function: CFunction, siblings: list[Any], node: Any) -> tuple[int, Any]:
+    """Where control came into a block's statements before `node`: an index, and from which goto.
+
+    (0, None) where it came in from above.
+    """
+    gone = [at for at, sibling in enumerate(siblings) if sibling.type in _LEAVES[:2]]
+    if not gone:
+        return 0, None
+    after = [*siblings[gone[-1] + 1 :], node]
+    for at, statement in enumerate(after, gone[-1] + 1):
+        if statement.type != "labeled_statement":
+            continue
+        label = node_text(statement.child_by_field_name("label"))
+        for jump in walk(function.root, "goto_statement"):
+            named = jump.child_by_field_name("label")
+            if named is not None and node_text(named) == label:
+                return at, jump
+    return 0, None
 
 
 def _succeeded(effect: _Effect, branch: Any, inside: Any) -> bool:

@@ -43,6 +43,8 @@ class LockUse:
     """``read`` or ``write`` for locks that tell them apart."""
     address: int | None = None
     """Of the lock's ``dep_map``, as lockdep prints it: proves identity."""
+    twin: bool = False
+    """True where another lock has the same name: only the address tells them apart."""
     lock_class: str | None = None
     """Lockdep's name."""
     members: tuple[str, ...] = ()

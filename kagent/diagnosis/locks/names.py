@@ -162,7 +162,7 @@ def calls_at(
     """
     calls = outer.calls(line, line)
     direct = [call for call in calls if call.name == inner.name]
-    through = [call for call in calls if call.through]
+    through = [call for call in calls if call.through or _is_variable(call.name, outer)]
     chosen = direct or through
     if len(chosen) == 1:
         return [(chosen[0], outer)]
@@ -178,6 +178,11 @@ def calls_at(
         if last.name == inner.name
     ]
     return hidden[0] if len(hidden) == 1 else None
+
+
+def _is_variable(name: str, function: CFunction) -> bool:
+    """Whether a call goes through a function pointer: ``fn(x)`` or ``(*fn)(x)``."""
+    return name.lstrip("*( ").rstrip(") ") in function.variables
 
 
 def file_scope(text: str, name: str) -> tuple[str, bool] | None:

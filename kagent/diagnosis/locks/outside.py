@@ -147,7 +147,7 @@ def _queue(
     if not queue:
         return ""
     holds = [
-        label(use) if use.address is None else use.name
+        label(use)
         for use in tasks[root].holds
         if any(edge.owner == root and edge.lock == use for edge in edges)
     ]

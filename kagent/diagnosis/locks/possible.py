@@ -8,6 +8,7 @@ that interrupts may break into; the interrupt closes the circle.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ from kagent.resolution import (
     merge_evidence,
 )
 
-__all__ = ["Possible", "lock_label"]
+__all__ = ["Possible"]
 
 _HARMLESS = {
     "bad-unlock": "it releases a lock that it does not hold",
@@ -55,12 +56,6 @@ _IRQS = {
     "RECLAIM_FS": "memory reclaim",
 }
 _ATOMIC = ("scheduling while atomic", "sleeping function called from invalid context")
-
-
-def lock_label(ref: LockRef) -> str:
-    """Lockdep's class as people say it: ``&q->lock/1`` → ``q->lock``, with its address."""
-    name = class_label(ref.name)
-    return f"{name} ({ref.address:#x})" if ref.address else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +83,7 @@ class Possible:
         self.source = source
         self.types = types
         self.ledger: list[Evidence] = []
+        self.twins: set[str] = set()
 
     def verdict(self) -> Verdict | None:
         """None when the log has no such report."""
@@ -100,6 +96,7 @@ class Possible:
 
     def _lockdep(self, report: Report, facts: LockdepFacts) -> Verdict:
         who = f"{facts.task}/{facts.pid}" if facts.task else "a task"
+        self.twins = _twins(facts)
         stated = [_stated(facts, ref, verb, report) for ref, verb in _refs(facts)]
         if facts.variant in _HARMLESS or facts.variant == "other":
             what = _HARMLESS.get(
@@ -109,7 +106,7 @@ class Possible:
             deadlock = Deadlock(verdict="not-a-deadlock", reason=reason)
         else:
             cycle = self._cycle(report, facts)
-            reason = _reason(facts, who, cycle)
+            reason = self._reason(facts, who, cycle)
             deadlock = Deadlock(verdict="possible", reason=reason, cycles=[cycle] if cycle else [])
         facts_found = merge_evidence(stated, self.ledger)
         claim = Finding(claim=reason, confidence=0.95, evidence=[fact.id for fact in facts_found],
@@ -119,7 +116,7 @@ class Possible:
     def _place(self, report: Report, facts: LockdepFacts) -> str:
         """Which lock, and where in the code."""
         ref = facts.acquiring or next(iter(facts.holding[-1:]), None)
-        name = f", {lock_label(ref)}" if ref else ""
+        name = f", {self._label(ref)}" if ref else ""
         frames = [ref.at] if ref and ref.at else report.call_frames
         point = self._point(frames)
         if point is None:
@@ -146,9 +143,9 @@ class Possible:
             CycleMember(
                 task=facts.task or "a task",
                 pid=facts.pid,
-                holds=[lock_label(ref) for ref in held],
+                holds=[self._label(ref) for ref in held],
                 taken=[self._point([ref.at]) if ref.at else None for ref in held],
-                waits_for=lock_label(wanted),
+                waits_for=self._label(wanted),
                 lock_type=_type_of(report.call_frames),
                 where=self._point([wanted.at] if wanted.at else report.call_frames),
                 interrupt=facts.variant == "inconsistent-state",
@@ -167,9 +164,9 @@ class Possible:
             CycleMember(
                 task=facts.task or "a task",
                 pid=facts.pid,
-                holds=[lock_label(held or newest)],
+                holds=[self._label(held or newest)],
                 taken=[self._point([held.at]) if held and held.at else None],
-                waits_for=lock_label(wanted),
+                waits_for=self._label(wanted),
                 lock_type=_type_of(report.call_frames),
                 where=self._point(at) or self._point(report.call_frames),
             )
@@ -186,9 +183,9 @@ class Possible:
         first, wanted = (known or {}).get(held.name, held), (known or {}).get(link.lock.name)
         return CycleMember(
             task=_other(link.frames),
-            holds=[lock_label(first)],
+            holds=[self._label(first)],
             taken=[step.taken],
-            waits_for=lock_label(wanted or link.lock),
+            waits_for=self._label(wanted or link.lock),
             lock_type=step.type,
             where=step.where,
             inferred=True,
@@ -203,9 +200,9 @@ class Possible:
         stopped = CycleMember(
             task=facts.task if reporter and facts.task else _other(proof.unsafe_at),
             pid=facts.pid if reporter else None,
-            holds=[lock_label(unsafe)],
+            holds=[self._label(unsafe)],
             taken=[outside.where],
-            waits_for=lock_label(safe),
+            waits_for=self._label(safe),
             lock_type=inside.type or outside.type,
             where=inside.where,
             interrupt=True,
@@ -228,9 +225,9 @@ class Possible:
         return CycleMember(
             task=facts.task or "a task",
             pid=facts.pid,
-            holds=[lock_label(mine)],
+            holds=[self._label(mine)],
             taken=[self._point([mine.at]) if mine.at else None],
-            waits_for=lock_label(facts.acquiring or wanted),
+            waits_for=self._label(facts.acquiring or wanted),
             lock_type=_type_of(report.call_frames),
             where=self._point([at] if at else report.call_frames),
         )
@@ -255,15 +252,44 @@ class Possible:
         held = [ref for task in report.tasks for ref in task.held]
         own = own_point(report.call_frames, self.symbols)
         place = f" in {own[1].function}()" if own else ""
-        locks = f" while holding {', '.join(lock_label(ref) for ref in held)}" if held else ""
+        locks = f" while holding {', '.join(self._label(ref) for ref in held)}" if held else ""
         reason = f"A task sleeps{place} where that is not allowed{locks}: no wait cycle."
         fact = evidence("log", report.header, log_origin(report.span))
         claim = Finding(claim=reason, confidence=0.95, evidence=[fact.id], by="rule:atomic-sleep")
         return Deadlock(verdict="not-a-deadlock", reason=reason), [claim], [fact]
 
+    def _label(self, ref: LockRef) -> str:
+        """Lockdep's class as people say it: ``&q->lock/1`` → ``q->lock``, told from its twins."""
+        name = class_label(ref.name)
+        return f"{name} ({ref.address:#x})" if ref.address and name in self.twins else name
+
+    def _reason(self, facts: LockdepFacts, who: str, cycle: Sequence[CycleMember]) -> str:
+        if facts.irq is not None and cycle:
+            return _interrupted(facts.irq, cycle)
+        if facts.variant == "recursive" and facts.acquiring:
+            lock = self._label(facts.acquiring)
+            return f"{who} takes a lock of a class that it already holds: {lock}. " + _NOBODY
+        if not cycle:
+            held = f", holding {self._label(facts.holding[-1])}" if facts.holding else ""
+            wanted = f": {self._label(facts.acquiring)}" if facts.acquiring else ""
+            return (
+                f"{who} takes locks in an order that can block for ever{wanted}{held}. " + _NOBODY
+            )
+        steps = "; ".join(
+            f"{member.task} holds {', '.join(member.holds)} and takes {member.waits_for}"
+            for member in cycle
+        )
+        return f"Locks are taken in orders that can block each other: {steps}. " + _NOBODY
+
     def _point(self, frames: Sequence[Frame]) -> SourcePoint | None:
         found = own_point(frames, self.symbols) if frames else None
         return found[1] if found else None
+
+
+def _twins(facts: LockdepFacts) -> set[str]:
+    """Names that several locks of a report have."""
+    known = {(class_label(ref.name), ref.address) for ref, _ in _refs(facts) if ref.address}
+    return {name for name, count in Counter(name for name, _ in known).items() if count > 1}
 
 
 def _refs(facts: LockdepFacts) -> Iterable[tuple[LockRef, str]]:
@@ -303,23 +329,6 @@ def _other(frames: Sequence[Frame]) -> str:
     own = [f for f in frames if not is_common(f)]
     path = " ← ".join(base_name(frame.symbol) for frame in own[:2])
     return f"any task in {path}" if path else "any task"
-
-
-def _reason(facts: LockdepFacts, who: str, cycle: Sequence[CycleMember]) -> str:
-    if facts.irq is not None and cycle:
-        return _interrupted(facts.irq, cycle)
-    if facts.variant == "recursive" and facts.acquiring:
-        lock = lock_label(facts.acquiring)
-        return f"{who} takes a lock of a class that it already holds: {lock}. " + _NOBODY
-    if not cycle:
-        held = f", holding {lock_label(facts.holding[-1])}" if facts.holding else ""
-        wanted = f": {lock_label(facts.acquiring)}" if facts.acquiring else ""
-        return f"{who} takes locks in an order that can block for ever{wanted}{held}. " + _NOBODY
-    steps = "; ".join(
-        f"{member.task} holds {', '.join(member.holds)} and takes {member.waits_for}"
-        for member in cycle
-    )
-    return f"Locks are taken in orders that can block each other: {steps}. " + _NOBODY
 
 
 _NOBODY = "No task is seen stuck in it."

@@ -157,13 +157,14 @@ _WRAPPERS: dict[str, tuple[Primitive, str, str]] = {
     "rtnl_lock": (_MUTEX, "rtnl_mutex", "rtnl_unlock"),
     "genl_lock": (_MUTEX, "genl_mutex", "genl_unlock"),
     "console_lock": (_SEM, "console_sem", "console_unlock"),
+    "flush_scheduled_work": (Primitive("workqueue", "handler"), "system_wq", ""),
     "cgroup_lock": (_MUTEX, "cgroup_mutex", "cgroup_unlock"),
     "cpus_read_lock": (Primitive("percpu_rwsem", mode="read"), "cpu_hotplug_lock",
                        "cpus_read_unlock"),
     "cpus_write_lock": (Primitive("percpu_rwsem", mode="write"), "cpu_hotplug_lock",
                         "cpus_write_unlock"),
 }  # fmt: skip
-_WRAPPERS_END = {end: text for _, text, end in _WRAPPERS.values()}
+_WRAPPERS_END = {end: text for _, text, end in _WRAPPERS.values() if end}
 
 
 def waits_in(symbol: str) -> Primitive | None:

@@ -137,7 +137,8 @@ class _Task(TaskStack):
     def _known_wrapper(self, at: int) -> str | None:
         """The one lock of the whole kernel that ``rtnl_lock()`` and its like take."""
         known = (wrapped(link.point.function) for link in self.links[:at])
-        return next((entry[1] for entry in known if entry and "{" not in entry[1]), None)
+        single = (e[1] for e in known if e and e[0].kind == "lock" and "{" not in e[1])
+        return next(single, None)
 
     def _wait_call(self, link: Link, primitive: Primitive) -> Taken | None:
         """The call at the wait line that takes that kind of lock.

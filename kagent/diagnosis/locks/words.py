@@ -12,11 +12,11 @@ __all__ = ["at", "edge_fact", "label", "named", "victim", "what"]
 
 
 def label(use: LockUse) -> str:
-    """A lock by name, with the address where lockdep printed one."""
+    """A lock by name, with its address where another lock has the same name."""
     text = use.name
     if use.kind == "handler" and use.handlers:
         text = f"{use.name} ({', '.join(use.handlers)})"
-    return f"{text} ({use.address:#x})" if use.address is not None else text
+    return f"{text} ({use.address:#x})" if use.twin and use.address is not None else text
 
 
 def at(use: LockUse) -> str:
