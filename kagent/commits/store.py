@@ -310,14 +310,14 @@ class Store:
 
     def named(self, hashes: Iterable[str]) -> dict[str, tuple[int, int]]:
         """(id, day) of the commits that (abbreviated) hashes name, as far as they are here."""
-        query = "SELECT id, day FROM commits WHERE hash >= ? AND hash < ? LIMIT 2"
-        found: dict[str, tuple[int, int]] = {}
+        wanted = {_key(hash): hash for hash in hashes}
+        query = (
+            "SELECT value, count(*), commits.id, day FROM json_each(?) JOIN commits "
+            "ON hash >= value AND hash < value || char(1114111) GROUP BY value"
+        )
         with self._cursor() as cursor:
-            for hash in dict.fromkeys(hashes):
-                rows = cursor.execute(query, (_key(hash), f"{_key(hash)}\U0010ffff")).fetchall()
-                if len(rows) == 1:
-                    found[hash] = rows[0]
-        return found
+            rows = cursor.execute(query, (json.dumps(list(wanted)),)).fetchall()
+        return {wanted[key]: (id, day) for key, count, id, day in rows if count == 1}
 
     def find(self, hash_prefix: str) -> Commit | None:
         """The commit of that hash, or the only one whose hash starts with it."""
