@@ -86,6 +86,7 @@ class Store:
         self._lock = threading.Lock()
         self._faiss: Any = None
         self._frequencies: dict[str, int] = {}
+        self._bearing: dict[int, int] = {}
         self._calendar: npt.NDArray[np.int64] | None = None
         for _ in range(5):
             self.manifest = read_manifest(directory)
@@ -251,6 +252,12 @@ class Store:
             calendar[table[:, 0]] = table[:, 1:]
             self._calendar = calendar
         return self._calendar
+
+    def bearing(self, flag: int) -> int:
+        """How many commits have a flag; counted once each."""
+        if flag not in self._bearing:
+            self._bearing[flag] = int(np.count_nonzero(self.calendar()[:, 1] & flag))
+        return self._bearing[flag]
 
     def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:
         """The crash reports that the messages of some commits quote, by id."""
