@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _KIND = "kagent-commit-index"
 _MAX_MANIFEST = 1 << 20
 
