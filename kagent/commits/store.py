@@ -78,6 +78,7 @@ class Store:
         self._faiss: Any = None
         self._arrays: dict[str, npt.NDArray[Any]] = {}
         self._calendar: npt.NDArray[np.int64] | None = None
+        self._bearing: dict[int, int] = {}
         for _ in range(5):
             self.manifest = read_manifest(directory)
             with contextlib.ExitStack() as stack:
@@ -270,6 +271,12 @@ class Store:
             both = np.stack((days.astype(np.int64), flags.astype(np.int64)), axis=1)
             self._calendar = np.concatenate((np.array([[-1, 0]]), both))
         return self._calendar
+
+    def bearing(self, flag: int) -> int:
+        """How many commits have a flag; counted once each."""
+        if flag not in self._bearing:
+            self._bearing[flag] = int(np.count_nonzero(self.calendar()[:, 1] & flag))
+        return self._bearing[flag]
 
     def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:
         """The crash reports that the messages of some commits quote, by id."""
