@@ -32,7 +32,7 @@ _TOO_COMMON = 0.08
 """Words in more than this share of the commits are not searched for."""
 _COMMON_NAME = 2000
 """Names under which more commits stand (and more than a hundredth) bring no candidates."""
-_MAX_MATCHES = 20_000
+_MAX_MATCHES = 10_000
 """Word occurrences BM25 may have to weigh; the most frequent words go first."""
 _HOME_FRAMES = 8
 _HOME_COMMITS = 12
@@ -139,7 +139,7 @@ def gather(store: Store, terms: Terms, vector: npt.NDArray[np.float32] | None) -
         culprits=store.named(hash for row in rows for hash in row.fixes),
         homes=homes,
         rarity=rarity,
-        symptoms=_rarity_of_bits(store.calendar()[:, 1], terms.symptoms),
+        symptoms=_rarity_of_bits(store, terms.symptoms),
     )
 
 
@@ -189,10 +189,10 @@ def _prior(store: Store, terms: Terms) -> Numbers:
     return result
 
 
-def _rarity_of_bits(flags: npt.NDArray[np.int64], bits: int) -> dict[int, float]:
-    scale = math.log(len(flags) + 1)
+def _rarity_of_bits(store: Store, bits: int) -> dict[int, float]:
+    scale = math.log(store.manifest.commits + 2)
     found = [1 << n for n in range(bits.bit_length()) if bits >> n & 1]
-    return {bit: 1 - math.log(1 + np.count_nonzero(flags & bit)) / scale for bit in found}
+    return {bit: 1 - math.log(1 + store.bearing(bit)) / scale for bit in found}
 
 
 def _neighbours(store: Store, homes: Mapping[str, float], prior: Numbers) -> npt.NDArray[np.int64]:

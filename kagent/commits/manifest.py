@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _KIND = "kagent-commit-index"
 _MAX_MANIFEST = 1 << 20
 

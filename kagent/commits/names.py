@@ -35,6 +35,7 @@ _STOP_WORDS_TEXT = """
 _STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
 
 
+@lru_cache(maxsize=1 << 16)
 def base_symbol(name: str) -> str:
     """Return the name the source has: no clone suffix, ``sys_read`` for every system call wrapper.
 

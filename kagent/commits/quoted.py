@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kagent.commits.names import base_symbol
 from kagent.commits.plumbing import is_plumbing
@@ -60,8 +61,14 @@ class Quote:
     @property
     def symbols(self) -> tuple[str, ...]:
         """The functions, by the names the source has, those that say nothing left out."""
-        names = dict.fromkeys(base_symbol(frame.partition("+")[0]) for frame in self.frames)
-        return tuple(name for name in names if not is_plumbing(name))
+        return tuple(dict.fromkeys(name for frame in self.frames if (name := _telling(frame))))
+
+
+@lru_cache(maxsize=1 << 16)
+def _telling(frame: str) -> str:
+    """The function's name as the source has it; empty where it says nothing."""
+    name = base_symbol(frame.partition("+")[0])
+    return "" if is_plumbing(name) else name
 
 
 def quotes_in(message: str) -> tuple[Quote, ...]:

@@ -10,7 +10,7 @@ from kagent.commits.names import words
 from kagent.commits.query import Terms
 from kagent.commits.quoted import likeness, same_places
 from kagent.commits.store import Row
-from kagent.commits.traits import FIX_TAG, REPORTED, SYZBOT, symptom_names
+from kagent.commits.traits import FIX_TAG, OUTSIDE, REPORTED, SYZBOT, symptom_names
 
 __all__ = ["reasons"]
 
@@ -114,6 +114,8 @@ def _nature(terms: Terms, evidence: Evidence, row: Row) -> Iterator[str]:
         yield "answers a report of syzbot" + (", where the log is from" if terms.syzbot else "")
     elif row.flags & REPORTED:
         yield "answers a report (Reported-by or Closes tag)"
+    if row.flags & OUTSIDE:
+        yield "speaks against it: touches no kernel code"
     if terms.day is not None and 0 <= row.day < terms.day - 14 and terms.development:
         yield f"speaks against it: older than {terms.release}"
     if terms.day is None and terms.not_before is not None and 0 <= row.day < terms.not_before - 14:

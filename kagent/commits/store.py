@@ -78,6 +78,7 @@ class Store:
         self._faiss: Any = None
         self._arrays: dict[str, npt.NDArray[Any]] = {}
         self._calendar: npt.NDArray[np.int64] | None = None
+        self._bearing: dict[int, int] = {}
         for _ in range(5):
             self.manifest = read_manifest(directory)
             with contextlib.ExitStack() as stack:
@@ -271,6 +272,12 @@ class Store:
             self._calendar = np.concatenate((np.array([[-1, 0]]), both))
         return self._calendar
 
+    def bearing(self, flag: int) -> int:
+        """How many commits have a flag; counted once each."""
+        if flag not in self._bearing:
+            self._bearing[flag] = int(np.count_nonzero(self.calendar()[:, 1] & flag))
+        return self._bearing[flag]
+
     def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:
         """The crash reports that the messages of some commits quote, by id."""
         found = self._select("SELECT commit_id, reports FROM quotes WHERE commit_id IN", ids)
@@ -310,14 +317,14 @@ class Store:
 
     def named(self, hashes: Iterable[str]) -> dict[str, tuple[int, int]]:
         """(id, day) of the commits that (abbreviated) hashes name, as far as they are here."""
-        query = "SELECT id, day FROM commits WHERE hash >= ? AND hash < ? LIMIT 2"
-        found: dict[str, tuple[int, int]] = {}
+        wanted = {_key(hash): hash for hash in hashes}
+        query = (
+            "SELECT value, count(*), commits.id, day FROM json_each(?) JOIN commits "
+            "ON hash >= value AND hash < value || char(1114111) GROUP BY value"
+        )
         with self._cursor() as cursor:
-            for hash in dict.fromkeys(hashes):
-                rows = cursor.execute(query, (_key(hash), f"{_key(hash)}\U0010ffff")).fetchall()
-                if len(rows) == 1:
-                    found[hash] = rows[0]
-        return found
+            rows = cursor.execute(query, (json.dumps(list(wanted)),)).fetchall()
+        return {wanted[key]: (id, day) for key, count, id, day in rows if count == 1}
 
     def find(self, hash_prefix: str) -> Commit | None:
         """The commit of that hash, or the only one whose hash starts with it."""

@@ -10,7 +10,6 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from kagent.commits.message import looks_like_fix
 from kagent.commits.model import Commit
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIX_TAG",
-    "FIX_WORDS",
     "OUTSIDE",
     "POSTED",
     "REPORTED",
@@ -31,10 +29,9 @@ __all__ = [
     "traits",
 ]
 
-FIX_TAG, FIX_WORDS, REPORTED, SYZBOT, STABLE, REVERT, OUTSIDE, POSTED = (1 << n for n in range(8))
-"""Has a ``Fixes:`` tag; a subject that speaks of repair; somebody's report behind it; syzbot's
-report; is meant for stable; takes another change back; touches no code that runs in the kernel;
-was posted, but is in no repository.
+FIX_TAG, REPORTED, SYZBOT, STABLE, REVERT, OUTSIDE, POSTED = (1 << n for n in range(7))
+"""Has a ``Fixes:`` tag; somebody's report behind it; syzbot's report; is meant for stable; takes
+another change back; touches no code that runs in the kernel; was posted, but is in no repository.
 """
 _FIRST_SYMPTOM = 16
 
@@ -110,8 +107,6 @@ def traits(commit: Commit) -> int:
     found = symptoms(f"{commit.subject}\n{commit.message}")
     if commit.fixes:
         found |= FIX_TAG
-    if looks_like_fix(commit.subject):
-        found |= FIX_WORDS
     if commit.subject.startswith("Revert "):
         found |= REVERT
     if commit.files and all(_NO_CODE.match(path) for path in commit.files):

@@ -394,7 +394,7 @@ def test_harmed_files_are_refused(own: Path, name: str, harm: str) -> None:
         ("[]", InputError, "not a commit index"),
         ('{"kind": "other"}', InputError, "not a commit index"),
         ('{"kind": "kagent-commit-index", "schema_version": 99}', IndexCorruptError, "schema 99"),
-        ('{"kind": "kagent-commit-index", "schema_version": 2}', IndexCorruptError, "damaged"),
+        ('{"kind": "kagent-commit-index", "schema_version": 3}', IndexCorruptError, "damaged"),
     ],
 )
 def test_manifests_that_are_not_ours(

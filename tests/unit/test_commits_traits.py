@@ -8,7 +8,6 @@ from kagent.commits.message import parse_fixes, parse_trailers
 from kagent.commits.model import Commit
 from kagent.commits.traits import (
     FIX_TAG,
-    FIX_WORDS,
     OUTSIDE,
     POSTED,
     REPORTED,
@@ -31,7 +30,6 @@ def commit(subject: str = "fan: tidy", message: str = "", **more: object) -> Com
     ("changed", "bits"),
     [
         (commit(), 0),
-        (commit("fan: fix a leak"), FIX_WORDS),
         (commit('Revert "fan: tidy"'), REVERT),
         (
             commit(message="x\n\nFixes: 0123456789ab (x)\nCc: stable@vger.kernel.org"),
