@@ -7,6 +7,7 @@ at under all of them.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,11 @@ class Evidence:
     """Of the query's words, 0..1."""
     symptoms: dict[int, float]
     """Rarity of each symptom bit of the query, 0..1."""
+
+    def position_of(self, id: int) -> int | None:
+        """Where a commit stands among the rows, which are sorted by id."""
+        at = bisect_left(self.rows, id, key=lambda row: row.id)
+        return at if at < len(self.rows) and self.rows[at].id == id else None
 
 
 def gather(store: Store, terms: Terms, vector: npt.NDArray[np.float32] | None) -> Evidence | None:

@@ -82,10 +82,11 @@ def _code(terms: Terms, evidence: Evidence, position: int) -> Iterator[str]:
     called = [name for name in evidence.called.of(position) if name not in touched]
     if called:
         yield f"changed lines mention {', '.join(called[:3])}"
-    culprits = {evidence.culprits[hash][0]: hash for hash in row.fixes if hash in evidence.culprits}
-    for at, other in enumerate(evidence.rows):
-        if other.id in culprits and (changed := list(evidence.touched.of(at))):
-            yield f"repairs {culprits[other.id][:12]}, which changed {changed[0]}"
+    for hash in row.fixes:
+        at = evidence.position_of(evidence.culprits[hash][0]) if hash in evidence.culprits else None
+        changed = [] if at is None else list(evidence.touched.of(at))
+        if changed:
+            yield f"repairs {hash[:12]}, which changed {changed[0]}"
             break
 
 
