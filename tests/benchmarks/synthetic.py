@@ -23,13 +23,15 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from kagent.commits.lsa import DIMENSION as SEMANTIC
+from kagent.commits.lsa import SKETCH
 from kagent.commits.names import words
 from kagent.commits.packing import day_of, subject_key
 from kagent.commits.prepare import KINDS
 
 __all__ = ["DIMENSION", "World"]
 
-DIMENSION = 192
+DIMENSION = SEMANTIC + SKETCH
 """Of made-up vectors: that of the default embedding."""
 _NAMES = re.compile(r"[a-z]+_[a-z]+_\w+")
 
