@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import struct
 import sys
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress, count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _FEW = 6
 """Offsets of a name up to which scanning the column for each is faster than one pass for all."""
 _BLOCK = 16
 """Address bits of a block of memory, 64 KiB, in which symbols are looked for."""
+_REACH = 0x2000
+"""How far behind a symbol the next one is looked for at least; `find` looks further."""
 # Names that scripts/mksysmap keeps out of kallsyms.
 _HIDDEN = re.compile(rb"\$|\.L|L0|__crc_|__kstrtab_|__kcfi_typeid_|__pi_\.L|__AArch64ADRPThunk_")
 
@@ -90,11 +92,11 @@ class _Columns:
         return self._column("Q", 5, 2)
 
     @cached_property
-    def blocks(self) -> list[int]:
-        """Bits 16 to 31 of every value."""
+    def blocks(self) -> bytes:
+        """Bits 16 to 31 of every value, 2 bytes each."""
         if not self._native:
-            return [_block(value) for value in self.values]
-        return memoryview(self._data).cast("H")[5::12].tolist()
+            return array("H", map(_block, self.values)).tobytes()
+        return memoryview(self._data).cast("H")[5::12].tobytes()
 
     def _column(self, kind: str, wide: int, narrow: int) -> Sequence[int]:
         """A field by its place in ``Elf64_Sym`` and in ``Elf32_Sym``."""
@@ -160,7 +162,7 @@ class SymbolTable:
         if len(offsets) > _FEW:
             wanted = set(offsets)
             return [row for row, offset in enumerate(names) if offset in wanted]
-        return [row for offset in offsets for row in _places(names, offset)]
+        return [row for offset in offsets for row in _positions(names, offset)]
 
     def _offsets(self, name: str) -> list[int]:
         wanted = name.encode("utf-8", "replace") + b"\0"
@@ -236,15 +238,15 @@ class SymbolTable:
 
     def _following(self, wanted: Sequence[int]) -> list[int]:
         """For each address that of the next symbol in kallsyms; 0 where that lies far off."""
-        # Functions are short: what follows one lies in its own block of memory or the next.
-        blocks = {_block(address + distance) for address in wanted for distance in (0, 1 << _BLOCK)}
-        rows = compress(count(), map(blocks.__contains__, self._columns.blocks))
-        values = self._columns.values
+        # Functions are short: what follows one mostly lies in its own block of memory.
+        blocks = {_block(address + reach) for address in wanted for reach in (0, _REACH)}
+        packed, values = self._columns.blocks, self._columns.values
+        rows = (row for block in blocks for row in _places(packed, struct.pack("=H", block)))
         near = sorted([(values[row], row) for row in rows])
         return [self._first_shown(near, address) for address in wanted]
 
     def _first_shown(self, near: Sequence[tuple[int, int]], address: int) -> int:
-        end = ((address >> _BLOCK) + 2) << _BLOCK
+        end = (((address + _REACH) >> _BLOCK) + 1) << _BLOCK
         for value, row in near[bisect_left(near, (address + 1,)) :]:
             if value >= end:
                 break
@@ -265,8 +267,18 @@ class SymbolTable:
         return self._image.string(section, offset) if section else b""
 
 
-def _places(column: list[int], wanted: int) -> Iterator[int]:
-    """Every position of a value; `index` scans in C."""
+def _places(packed: bytes, wanted: bytes) -> Iterator[int]:
+    """Every row of a packed column that holds a value; `find` scans in C."""
+    width = len(wanted)
+    at = packed.find(wanted)
+    while at >= 0:
+        if at % width == 0:
+            yield at // width
+        at = packed.find(wanted, at + 1)
+
+
+def _positions(column: list[int], wanted: int) -> Iterator[int]:
+    """The same in a list; `index` scans in C."""
     at = -1
     while True:
         try:
