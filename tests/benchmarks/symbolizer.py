@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import kagent
 from kagent.symbols import Location, Symbolizer
@@ -36,6 +37,7 @@ from kagent.symbols.paths import tidy_path
 KERNEL_FRAMES, MODULE_FRAMES = 17, 2
 ROUNDS = 15
 SHOWN = 20
+PER_MODULE = 100
 
 BARE = """\
 import json, sys
@@ -176,13 +178,21 @@ def random_addresses(used: DebugObject, count: int, seed: int) -> list[int]:
 Chain = tuple[tuple[str, int], ...]
 
 
-def llvm_chains(program: str, vmlinux: Path, addresses: Sequence[int]) -> Iterator[Chain]:
+def llvm_symbols(
+    program: str, file: Path, addresses: Sequence[int]
+) -> Iterator[list[dict[str, Any]]]:
     """What llvm-symbolizer says, innermost function first."""
-    command = [program, "--output-style=JSON", "--inlines", f"--obj={vmlinux}"]
+    command = [program, "--output-style=JSON", "--inlines", f"--obj={file}"]
     asked = "".join(f"{address:#x}\n" for address in addresses).encode()
     for line in run(command, asked).output.splitlines():
-        symbols = json.loads(line).get("Symbol", [])
-        chain = tuple((tidy_path(s["FileName"]), s["Line"]) for s in symbols if s["FileName"])
+        found = json.loads(line).get("Symbol", [])
+        yield [symbol for symbol in found if symbol["FileName"]]
+
+
+def llvm_chains(program: str, vmlinux: Path, addresses: Sequence[int]) -> Iterator[Chain]:
+    """The same, as files and lines."""
+    for symbols in llvm_symbols(program, vmlinux, addresses):
+        chain = tuple((tidy_path(s["FileName"]), s["Line"]) for s in symbols)
         # Where there is no debug info, it takes the file from the symbol table, with line 0.
         yield () if [line for _, line in chain] == [0] else chain
 
@@ -193,6 +203,40 @@ def same(ours: Sequence[Location], theirs: Chain) -> bool:
         at.line == line and f"/{file}".endswith("/" + at.file.lstrip("/"))
         for at, (file, line) in zip(ours, theirs, strict=True)
     )
+
+
+def module_agreement(options: argparse.Namespace, goals: Goals) -> None:
+    """Chains at random places of modules' code, where llvm-symbolizer can know them.
+
+    It takes a place for an offset in the file's sections, all of which begin at 0 there: what lies
+    below the end of another code section it cannot tell from that, and is not asked. It is right
+    where the outermost function it names is the one whose symbol covers the place.
+    """
+    asked = right = differing = 0
+    for path in sorted(options.modules.rglob("*.ko")):
+        used = open_object(path)
+        code = [s for s in used.image.sections if s.executable and s.allocated and s.size]
+        text = next((s for s in code if s.name == ".text"), None)
+        low = max((s.size for s in code if s is not text), default=0)
+        if text is None or low >= text.size:
+            continue
+        chosen = random.Random(options.seed)
+        offsets = [chosen.randrange(low, text.size) for _ in range(PER_MODULE)]
+        found = used.chains([text.address + offset for offset in offsets])
+        theirs = llvm_symbols(options.llvm, path, offsets)
+        for offset, ours, symbols in zip(offsets, found, theirs, strict=True):
+            asked += 1
+            if not symbols or not symbols[-1]["Line"]:
+                continue
+            places = used.image.find(symbols[-1]["FunctionName"])
+            at = text.address + offset
+            if not any(place.address <= at < place.address + place.size for place in places):
+                continue
+            right += 1
+            chain = tuple((tidy_path(s["FileName"]), s["Line"]) for s in symbols)
+            differing += not same(ours, chain)
+    said = f"{right} of {asked} module places that it gets right, {differing} disagreements"
+    goals.check(said, differing == 0)
 
 
 class Goals:
@@ -274,6 +318,7 @@ def main() -> int:
     goals.check(f"{missed} frames not decoded", not missed)
     if options.llvm:
         agreement(options, goals)
+        module_agreement(options, goals)
     return int(goals.missed > 0)
 
 
