@@ -28,7 +28,7 @@ from kagent.commits.store import DATABASE, EMBEDDING, VECTORS, Store
 from kagent.commits.swap import staging, sync_files
 from kagent.commits.vectors import VectorFile, extend, make_vectors
 from kagent.commits.workers import Frame, Workers
-from kagent.commits.writer import SCRATCH, IndexWriter
+from kagent.commits.writer import LAYOUT, SCRATCH, IndexWriter
 from kagent.errors import InputError, MissingDataError
 
 __all__ = ["Job", "Progress", "run_job"]
@@ -61,6 +61,7 @@ class Job:
     def identity(self) -> str:
         """The same for a job that may go on with what another left."""
         about = {
+            "layout": LAYOUT,
             "sources": [
                 s.model_dump(exclude={"heads"}) | {"heads": sorted(s.heads)} for s in self.sources
             ],
@@ -194,10 +195,10 @@ class _Build:
         done = skip
         passed: deque[tuple[int, str]] = deque()
         frames = _frames(reading, records, skip, passed)
-        for prepared, bodies in Workers("prepare").map(frames):
+        for prepared, blobs in Workers("prepare").map(frames):
             done, last = passed.popleft()
             with self.writer.in_one_go():
-                self.writer.add(prepared, bodies)
+                self.writer.add(prepared, blobs)
                 self.writer.note("position", (number, done, last))
             self._tell(done, reading.total)
             if self.writer.unsaved >= _SAVE_EVERY:
