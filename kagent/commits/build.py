@@ -276,6 +276,7 @@ class _Build:
         if base is None:
             index, facts = make_vectors(rows)
         else:
+            base.check_dimension(dimension)
             spare = VectorFile(self._directory / _OLD_ROWS, dimension)
             index, facts = extend(base.copy_vectors(), base.manifest.vector_index, rows, spare)
         faiss.write_index(index, os.fspath(self._directory / VECTORS))
