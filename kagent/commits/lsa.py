@@ -30,6 +30,11 @@ SKETCH = 192
 """Of the random part."""
 _SEMANTIC = 0.5
 """Length of the semantic part, relative to the random one."""
+DIRECTIONS_FROM = 6000
+"""Texts, at least, that the directions are taken from; terms and frequencies are taken from all.
+
+More change nothing: 295 crashes find their fix as often with directions from 6,500 of 32,600.
+"""
 MAX_TERMS = 60_000
 _MAX_SHARE = 0.25
 """Terms in more than this share of the texts tell nothing apart."""
@@ -61,7 +66,8 @@ class Lsa:
         """Learn from at least one text; the semantic part shrinks to what the texts span."""
         bags = [Counter(words(text)) for text in texts]
         terms, idf = _vocabulary(bags)
-        matrix = _tfidf(bags, terms, idf)
+        step = max(1, len(bags) // DIRECTIONS_FROM)
+        matrix = _tfidf(bags[::step], terms, idf)
         directions, strength = principal_directions(matrix, min(dimension, min(matrix.shape)))
         # Plain LSA lets the few directions that every subsystem shares outweigh those that tell
         # bugs apart.
