@@ -212,12 +212,28 @@ class _Build:
         embedder, base = self._job.embedder, self._job.base
         corpus = embedder.id == CorpusEmbedder.id
         anew = base is None or (corpus and self.writer.count >= 2 * base.manifest.learnt_from)
-        if anew:
-            step = max(1, -(-self.writer.count // LEARN_FROM))
-            embedder.learn(first_chunks(self.writer.packed(1, step), embedder.chunk_size))
+        if anew and isinstance(embedder, CorpusEmbedder):
+            embedder.learn_bags(self._bags(embedder.chunk_size))
+        elif anew:
+            embedder.learn(first_chunks(self.writer.packed(1, self._step), embedder.chunk_size))
         embedder.save(self._directory / EMBEDDING)
         self.writer.note("anew", anew)
         return "embed"
+
+    @property
+    def _step(self) -> int:
+        """One commit in so many is learnt from."""
+        return max(1, -(-self.writer.count // LEARN_FROM))
+
+    def _bags(self, size: int) -> list[dict[str, int]]:
+        """The words of the first chunks of the commits to learn from."""
+        database = os.fspath(self._directory / DATABASE)
+        about = {"database": database, "step": self._step, "size": size}
+        starts = range(1, self.writer.count + 1, _EMBED_EVERY * self._step)
+        frames = (
+            (about | {"first": start, "last": start + starts.step - 1}, ()) for start in starts
+        )
+        return [bag for bags, _ in Workers("count").map(frames) for bag in bags]
 
     def _embed(self) -> str:
         saved = self._directory / EMBEDDING
