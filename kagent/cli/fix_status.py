@@ -34,6 +34,8 @@ class _Asked:
     hashes: Sequence[str]
     release: str | None
     build: str | None = None
+    nearest: dict[str, Any] | None = None
+    """Where no commit looks like the fix: the one that comes nearest, if there is one."""
 
 
 def fix_status(
@@ -69,7 +71,9 @@ def fix_status(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Exit with 1 when your kernel needs a fix, 3 when that is not known."
+            "--check",
+            help="Exit with 1 when your kernel needs a fix, 3 when that is not known, as when no "
+            "commit looks like the fix (1 without --check).",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help=f"Print JSON ({SCHEMA}).")] = False,
@@ -85,6 +89,9 @@ def fix_status(
     asked = (
         _Asked([hash], release) if hash else _from_report(from_report or "-", index or [], release)
     )
+    if not asked.hashes:
+        _print_none(asked.nearest, as_json=as_json)
+        raise typer.Exit(_UNKNOWN if check else NoReportError.exit_code)
     repo, revision = _repository(kernel_src)
     reports: list[FixReport] = []
     for wanted in asked.hashes:
@@ -106,12 +113,31 @@ def fix_status(
     if not reports:
         raise MissingDataError(f"{repo} has none of the fixes", hint="fetch mainline into it")
     if as_json:
-        document = {"schema": SCHEMA, "fixes": [asdict(report) for report in reports]}
-        emit(json.dumps(document, indent=2) + "\n")
+        _print_json([asdict(report) for report in reports])
     else:
         emit("\n".join(_text(report) for report in reports))
     if check:
         raise typer.Exit(_verdict(reports))
+
+
+def _print_json(fixes: Sequence[dict[str, Any]], nearest: dict[str, Any] | None = None) -> None:
+    document = {"schema": SCHEMA, "fixes": fixes, "nearest": nearest}
+    emit(json.dumps(document, indent=2) + "\n")
+
+
+def _print_none(nearest: dict[str, Any] | None, *, as_json: bool) -> None:
+    """Say that there is nothing to look up."""
+    if as_json:
+        _print_json([], nearest)
+        return
+    if nearest is None:
+        emit("No commit looks like the fix.\n")
+        return
+    from kagent.commits.packing import short_hash
+
+    hash, subject = short_hash(nearest["hash"]), clip(nearest["subject"], 200)[0]
+    line = f"{hash} {subject} (confidence {nearest['confidence']:.2f})"
+    emit(f"No commit looks like the fix. The nearest: {strip_control(line)}\n")
 
 
 def _verdict(reports: Sequence[FixReport]) -> int:
@@ -158,27 +184,36 @@ def _from_report(source: str, index: Sequence[Path], release: str | None) -> _As
 
     with open_indexes(index) as opened:
         hits = opened.search_crash(log_query(log, text), 1)
-    if not hits:
-        raise NoReportError("no commit of the index looks like a fix")
     context = log.reports[log.primary].context
-    return _Asked(
-        _merged([hits[0].hash]), release or context.kernel, None if release else context.build
-    )
+    hashes, nearest = _likely([asdict(hit) for hit in hits])
+    return _Asked(hashes, release or context.kernel, None if release else context.build, nearest)
+
+
+def _likely(fixes: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, Any] | None]:
+    """The commits among what was found that look like the fix; failing those, the nearest."""
+    hashes = [str(fix["hash"]) for fix in fixes if fix.get("verdict") != "doubtful"]
+    if hashes or not fixes:
+        return _merged(hashes) if hashes else [], None
+    first = fixes[0]
+    nearest = {name: str(first.get(name, "")) for name in ("hash", "subject", "verdict")}
+    confidence = first.get("confidence")
+    return [], nearest | {"confidence": confidence if isinstance(confidence, int | float) else 0.0}
 
 
 def _from_json(text: str, release: str | None) -> _Asked:
     try:
         document: Any = json.loads(text)
-        hashes = [str(fix["hash"]) for fix in document["fixes"]]
+        fixes = [{**fix, "hash": str(fix["hash"])} for fix in document["fixes"]]
         reports = document["reports"]
         kernel = next((r["kernel"] for r in reports if r["primary"] and r["kernel"]), None)
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(
             "that JSON is no report of kagent", hint="make one: kagent analyze LOG --json"
         ) from error
-    if not hashes:
+    if not fixes:
         raise NoReportError("the report names no fix", hint="analyse with --index DIR")
-    return _Asked(_merged(hashes), release or kernel)
+    hashes, nearest = _likely(fixes)
+    return _Asked(hashes, release or kernel, nearest=nearest)
 
 
 def _merged(hashes: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ from kagent.commits.store import DATABASE, EMBEDDING, VECTORS, Store
 from kagent.commits.swap import staging, sync_files
 from kagent.commits.vectors import VectorFile, extend, make_vectors
 from kagent.commits.workers import Frame, Workers
-from kagent.commits.writer import SCRATCH, IndexWriter
+from kagent.commits.writer import LAYOUT, SCRATCH, IndexWriter
 from kagent.errors import InputError, MissingDataError
 
 __all__ = ["Job", "Progress", "run_job"]
@@ -61,6 +61,7 @@ class Job:
     def identity(self) -> str:
         """The same for a job that may go on with what another left."""
         about = {
+            "layout": LAYOUT,
             "sources": [
                 s.model_dump(exclude={"heads"}) | {"heads": sorted(s.heads)} for s in self.sources
             ],
@@ -194,10 +195,10 @@ class _Build:
         done = skip
         passed: deque[tuple[int, str]] = deque()
         frames = _frames(reading, records, skip, passed)
-        for prepared, bodies in Workers("prepare").map(frames):
+        for prepared, blobs in Workers("prepare").map(frames):
             done, last = passed.popleft()
             with self.writer.in_one_go():
-                self.writer.add(prepared, bodies)
+                self.writer.add(prepared, blobs)
                 self.writer.note("position", (number, done, last))
             self._tell(done, reading.total)
             if self.writer.unsaved >= _SAVE_EVERY:
@@ -211,12 +212,28 @@ class _Build:
         embedder, base = self._job.embedder, self._job.base
         corpus = embedder.id == CorpusEmbedder.id
         anew = base is None or (corpus and self.writer.count >= 2 * base.manifest.learnt_from)
-        if anew:
-            step = max(1, -(-self.writer.count // LEARN_FROM))
-            embedder.learn(first_chunks(self.writer.packed(1, step), embedder.chunk_size))
+        if anew and isinstance(embedder, CorpusEmbedder):
+            embedder.learn_bags(self._bags(embedder.chunk_size))
+        elif anew:
+            embedder.learn(first_chunks(self.writer.packed(1, self._step), embedder.chunk_size))
         embedder.save(self._directory / EMBEDDING)
         self.writer.note("anew", anew)
         return "embed"
+
+    @property
+    def _step(self) -> int:
+        """One commit in so many is learnt from."""
+        return max(1, -(-self.writer.count // LEARN_FROM))
+
+    def _bags(self, size: int) -> list[dict[str, int]]:
+        """The words of the first chunks of the commits to learn from."""
+        database = os.fspath(self._directory / DATABASE)
+        about = {"database": database, "step": self._step, "size": size}
+        starts = range(1, self.writer.count + 1, _EMBED_EVERY * self._step)
+        frames = (
+            (about | {"first": start, "last": start + starts.step - 1}, ()) for start in starts
+        )
+        return [bag for bags, _ in Workers("count").map(frames) for bag in bags]
 
     def _embed(self) -> str:
         saved = self._directory / EMBEDDING
@@ -275,6 +292,7 @@ class _Build:
         if base is None:
             index, facts = make_vectors(rows)
         else:
+            base.check_dimension(dimension)
             spare = VectorFile(self._directory / _OLD_ROWS, dimension)
             index, facts = extend(base.copy_vectors(), base.manifest.vector_index, rows, spare)
         faiss.write_index(index, os.fspath(self._directory / VECTORS))

@@ -1,8 +1,9 @@
-"""Embedding the commits of a half-built index, in one of its worker processes."""
+"""Reading and embedding the commits of a half-built index, in one of its worker processes."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 from kagent.commits.chunks import chunk_commit
 from kagent.commits.embeddings import Embedder, make_embedder
+from kagent.commits.names import words
 from kagent.commits.packing import unpack_commit
 from kagent.commits.workers import Frame
 
-__all__ = ["embed_frame", "embed_rows", "first_chunks"]
+__all__ = ["count_frame", "embed_frame", "embed_rows", "first_chunks"]
 
 
 def embed_frame(header: dict[str, Any], _: Sequence[bytes]) -> Frame:
@@ -23,19 +25,27 @@ def embed_frame(header: dict[str, Any], _: Sequence[bytes]) -> Frame:
     float16.
     """
     embedder = _learnt(header["embedding"], header["learnt"])
-    # Nobody writes to this database while its commits are embedded.
+    owners, data = embed_rows(embedder, _rows(header))
+    return owners, [data]
+
+
+def count_frame(header: dict[str, Any], _: Sequence[bytes]) -> Frame:
+    """How often each word is in the first chunk of every ``step``-th of those commits; as JSON."""
+    return [Counter(words(text)) for text in first_chunks(_rows(header), header["size"])], ()
+
+
+def _rows(header: dict[str, Any]) -> list[Sequence[Any]]:
+    # Nobody writes to this database while its commits are read here.
     uri = f"{Path(header['database']).as_uri()}?mode=ro&immutable=1"
     database = sqlite3.connect(uri, uri=True)
     try:
-        rows = database.execute(
+        return database.execute(
             "SELECT id, hash, subject, files, fixes, body FROM commits JOIN texts USING (id) "
-            "WHERE id BETWEEN ? AND ? ORDER BY id",
-            (header["first"], header["last"]),
+            "WHERE id BETWEEN ?1 AND ?2 AND (id - 1) % ?3 = 0 ORDER BY id",
+            (header["first"], header["last"], header.get("step", 1)),
         ).fetchall()
     finally:
         database.close()
-    owners, data = embed_rows(embedder, rows)
-    return owners, [data]
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ themselves, the default), ``huggingface:MODEL``, ``openai:MODEL``, or ``object:C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -62,6 +62,10 @@ class CorpusEmbedder:
 
     def learn(self, texts: Iterable[str]) -> None:
         self._lsa = Lsa.learn(texts)
+
+    def learn_bags(self, bags: Sequence[Mapping[str, int]]) -> None:
+        """`learn` from texts whose words were counted elsewhere."""
+        self._lsa = Lsa.learn_bags(bags)
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         if self._lsa is None:

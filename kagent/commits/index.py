@@ -17,7 +17,7 @@ from kagent.commits.prepare import PostingKind
 from kagent.commits.sources import describe, describe_index, grew, refreshed
 from kagent.commits.store import EMBEDDING, Store
 from kagent.commits.union import search_stores
-from kagent.errors import InputError
+from kagent.errors import IndexCorruptError, InputError
 
 if TYPE_CHECKING:
     from langchain_community.vectorstores import FAISS
@@ -225,7 +225,13 @@ class CommitIndex:
 
     def verify(self) -> list[str]:
         """Read everything and compare with the manifest; the problems found, in words."""
-        return self._store.problems()
+        problems = self._store.problems()
+        if not problems and (self._store.directory / EMBEDDING).exists():
+            try:
+                self._store.check_dimension(len(self._embedder.embed_query("")))
+            except IndexCorruptError as error:
+                problems.append(str(error))
+        return problems
 
     def as_retriever(self, k: int = 4) -> BaseRetriever:
         """A LangChain retriever over `search`; each document is a commit in Markdown."""

@@ -10,7 +10,7 @@ Offline, deterministic, needs nothing but numpy and scipy, and knows the kernel'
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +30,11 @@ SKETCH = 192
 """Of the random part."""
 _SEMANTIC = 0.5
 """Length of the semantic part, relative to the random one."""
+DIRECTIONS_FROM = 6000
+"""Texts, at least, that the directions are taken from; terms and frequencies are taken from all.
+
+More change nothing: 295 crashes find their fix as often with directions from 6,500 of 32,600.
+"""
 MAX_TERMS = 60_000
 _MAX_SHARE = 0.25
 """Terms in more than this share of the texts tell nothing apart."""
@@ -59,9 +64,14 @@ class Lsa:
     @classmethod
     def learn(cls, texts: Iterable[str], dimension: int = DIMENSION) -> Lsa:
         """Learn from at least one text; the semantic part shrinks to what the texts span."""
-        bags = [Counter(words(text)) for text in texts]
+        return cls.learn_bags([Counter(words(text)) for text in texts], dimension)
+
+    @classmethod
+    def learn_bags(cls, bags: Sequence[Mapping[str, int]], dimension: int = DIMENSION) -> Lsa:
+        """The same from the words of each text and how often they are in it."""
         terms, idf = _vocabulary(bags)
-        matrix = _tfidf(bags, terms, idf)
+        step = max(1, len(bags) // DIRECTIONS_FROM)
+        matrix = _tfidf(bags[::step], terms, idf)
         directions, strength = principal_directions(matrix, min(dimension, min(matrix.shape)))
         # Plain LSA lets the few directions that every subsystem shares outweigh those that tell
         # bugs apart.
@@ -120,7 +130,7 @@ def _unit(rows: Vectors) -> Vectors:
     return rows
 
 
-def _vocabulary(bags: Sequence[Counter[str]]) -> tuple[dict[str, int], Vectors]:
+def _vocabulary(bags: Sequence[Mapping[str, int]]) -> tuple[dict[str, int], Vectors]:
     frequency: Counter[str] = Counter()
     for bag in bags:
         frequency.update(bag.keys())
@@ -134,7 +144,7 @@ def _vocabulary(bags: Sequence[Counter[str]]) -> tuple[dict[str, int], Vectors]:
     return {term: i for i, term in enumerate(kept)}, idf
 
 
-def _tfidf(bags: Sequence[Counter[str]], terms: dict[str, int], idf: Vectors) -> Any:
+def _tfidf(bags: Sequence[Mapping[str, int]], terms: dict[str, int], idf: Vectors) -> Any:
     """Sparse (texts, terms): (1 + log tf) * idf, rows of unit length."""
     columns: list[int] = []
     counts: list[int] = []

@@ -7,11 +7,12 @@ names functions with what the compiler and the system call macros made of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain
 
 __all__ = ["base_symbol", "named_symbols", "words"]
 
+_MAX_PARTS = 1 << 18
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{1,79}")
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{1,79}(?:\(\)|\+0(?=x))?")
 _HEX = re.compile(r"[0-9a-f]{8,}")
@@ -61,7 +62,19 @@ def named_symbols(text: str) -> list[str]:
     return list(found)
 
 
-@lru_cache(maxsize=1 << 18)
+class _Parts(dict[str, tuple[str, ...]]):
+    """What each word gives; looked up for every word of every commit, so without a call."""
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        if len(self) >= _MAX_PARTS:
+            self.clear()
+        parts = self[word] = _parts(word)
+        return parts
+
+
+_PARTS = _Parts()
+
+
 def _parts(word: str) -> tuple[str, ...]:
     lower = word.lower()
     if lower in _STOP_WORDS or _HEX.fullmatch(lower):
@@ -79,8 +92,4 @@ def words(text: str) -> list[str]:
     >>> words("Fix the leak in usb_get_dev()")
     ['fix', 'leak', 'usb_get_dev', 'usb', 'get']
     """
-    return _flatten(_parts(word) for word in _WORD.findall(text))
-
-
-def _flatten(groups: Iterable[tuple[str, ...]]) -> list[str]:
-    return [word for group in groups for word in group]
+    return list(chain.from_iterable(map(_PARTS.__getitem__, _WORD.findall(text))))

@@ -73,12 +73,14 @@ def patch_key(diff: str) -> int | None:
     parts: list[str] = []
     inside = changed = False
     for line in diff.split("\n"):
-        if inside and line[:1] in ("+", "-"):
-            parts.append("".join(line.split()))
-            changed = True
-        elif line.startswith("@@ "):
+        mark = line[:1]
+        if mark in ("+", "-"):
+            if inside:
+                parts.append("".join(line.split()))
+                changed = True
+        elif mark == "@" and line.startswith("@@ "):
             inside = True
-        elif line.startswith("diff --git "):
+        elif mark == "d" and line.startswith("diff --git "):
             inside = False
             parts.append("".join(line.split()))
     return _key("\n".join(parts)) if changed else None

@@ -83,7 +83,8 @@ def _changed_lines(diff: str) -> Iterator[tuple[str, str | None, str]]:
     scope: str | None = None
     in_hunk = is_code = False
     for line in diff.split("\n"):
-        if line.startswith("diff --git "):
+        mark = line[:1]
+        if mark == "d" and line.startswith("diff --git "):
             match = _FILE.match(line)
             in_hunk = False
             if match:
@@ -93,20 +94,20 @@ def _changed_lines(diff: str) -> Iterator[tuple[str, str | None, str]]:
                 if match[1] != path:
                     yield match[1], None, ""
             continue
-        if line.startswith("@@ "):
+        if mark == "@" and line.startswith("@@ "):
             match = _HUNK.match(line)
             if match:
                 in_hunk = True
                 scope = _defined(match[1]) if is_code else None
             continue
-        if not in_hunk or not line or not is_code:
+        if not in_hunk or not mark or not is_code:
             continue
-        mark, text = line[0], line[1:]
-        if text[:1].isalpha() or text[:1] == "_":
-            scope = _defined(text) or scope
+        first = line[1:2]
+        if first.isalpha() or first == "_":
+            scope = _defined(line[1:]) or scope
         if mark in "+-":
-            yield path, scope, text[:500]
-        if text[:1] == "}":
+            yield path, scope, line[1:501]
+        if first == "}":
             scope = None
 
 

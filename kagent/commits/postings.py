@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Ids", "decode_ids", "encode_ids"]
+__all__ = ["Ids", "decode_ids", "encode_lists"]
 
 Ids = npt.NDArray[np.uint32]
-_SHORT = 24
-"""Below this many ids a plain loop is faster than numpy."""
 
 
-def encode_ids(ids: Sequence[int] | Ids, last: int = 0) -> bytes:
-    r"""Ascending `ids`, all above `last`, which the list before them ends with.
+def encode_lists(ids: Ids, lengths: Sequence[int], lasts: Sequence[int] = ()) -> list[bytes]:
+    r"""Encode many ascending lists; `ids` holds one after another, of `lengths` above 0.
 
-    >>> encode_ids([1, 129, 429])
-    b'\x01\x80\x01\xac\x02'
+    `lasts` has for each the id that what it is to be appended to ends with; 0 for a new one.
+
+    >>> encode_lists(np.array([1, 129, 429, 7], dtype=np.uint32), [3, 1])
+    [b'\x01\x80\x01\xac\x02', b'\x07']
     """
-    if len(ids) < _SHORT:
-        return _encode_few(ids, last)
-    gaps = np.diff(np.asarray(ids, dtype=np.int64), prepend=last).astype(np.uint32)
-    columns = np.stack([(gaps >> shift) & 0x7F for shift in range(0, 35, 7)], axis=1)
-    width = np.maximum(1, 5 - (columns[:, ::-1] != 0).argmax(axis=1))
-    width[gaps == 0] = 1
-    position = np.arange(5)
-    columns |= np.where(position < width[:, None] - 1, 0x80, 0).astype(np.uint32)
-    return bytes(columns[position < width[:, None]].astype(np.uint8))
-
-
-def _encode_few(ids: Sequence[int] | Ids, last: int) -> bytes:
-    out = bytearray()
-    for id in ids:
-        gap, last = int(id) - last, int(id)
-        while gap > 0x7F:
-            out.append(gap & 0x7F | 0x80)
-            gap >>= 7
-        out.append(gap)
-    return bytes(out)
+    if len(ids) == 0:
+        return []
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    gaps = ids.astype(np.int64)
+    gaps[1:] -= ids[:-1]
+    gaps[starts] = ids[starts] - np.asarray(lasts or [0] * len(starts), dtype=np.int64)
+    width = np.ones(len(gaps), dtype=np.int64)
+    for shift in range(7, 35, 7):
+        width += gaps >> shift > 0
+    after = np.cumsum(width)
+    out = np.empty(after[-1], dtype=np.uint8)
+    for at in range(int(width.max())):
+        inside = width > at
+        more = width[inside] > at + 1
+        out[after[inside] - width[inside] + at] = (gaps[inside] >> 7 * at) & 0x7F | more << 7
+    data = out.tobytes()
+    cuts = [0, *after[ends - 1].tolist()]
+    return [data[start:end] for start, end in itertools.pairwise(cuts)]
 
 
 def decode_ids(data: bytes) -> Ids:
-    """The ids that `encode_ids` wrote, of one or more lists that follow each other.
+    """The ids that `encode_lists` wrote, of one or more lists that follow each other.
 
     Raises:
         ValueError: `data` ends within a number, or holds one of more than 32 bits.

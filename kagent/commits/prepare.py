@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from kagent.commits.corpus import parse_line
 from kagent.commits.history import parse_record
@@ -37,6 +40,7 @@ __all__ = [
     "WEIGHT_UNIT",
     "PostingKind",
     "clean",
+    "pack_postings",
     "pack_record",
     "posting_terms",
     "prepare",
@@ -74,9 +78,7 @@ _MAX_WORDS = 4000
 def prepare_frame(header: dict[str, Any], records: Sequence[bytes]) -> Frame:
     """Parse ``header["kind"]`` records and take them apart.
 
-    The answer's JSON has ``rows`` (as `prepare` gives them), ``postings`` (kind → term → numbers of
-    the rows) and ``weights`` (word → weights, in the order of its rows); the byte strings are the
-    rows' bodies.
+    The answer is that of `prepare`.
 
     Raises:
         InputError: a record is not what its source should have; says where.
@@ -103,21 +105,20 @@ def prepare_frame(header: dict[str, Any], records: Sequence[bytes]) -> Frame:
 
 
 def prepare(commits: Iterable[Commit]) -> Frame:
-    """Rows, postings and bodies of some commits; see `prepare_frame`.
+    """Rows, postings and bodies of some commits, 65,536 at most.
 
-    A row is (hash, subject, day, flags, breadth, files, fixes, subject key, patch key, quotes,
-    count of words), the lists as JSON.
+    The JSON has ``rows``, each (hash, subject, day, flags, breadth, files, fixes, subject key,
+    patch key, quotes, count of words), the lists as JSON; and ``terms`` of `pack_postings`. The
+    byte strings are the rows' bodies and those of `pack_postings`.
     """
     rows: list[Any] = []
     bodies: list[bytes] = []
     postings: dict[str, defaultdict[str, list[int]]] = {kind: defaultdict(list) for kind in KINDS}
-    weights: defaultdict[str, list[int]] = defaultdict(list)
     by_word = postings["word"]
     for number, commit in enumerate(commits):
         counted, length = _weigh(commit)
         for word, weight in counted.items():
-            by_word[word].append(number)
-            weights[word].append(weight if weight < 255 else 255)
+            by_word[word].append(number << 8 | (weight if weight < 255 else 255))
         quotes = quotes_in(commit.message)
         for kind, terms in posting_terms(commit, quotes):
             lists = postings[kind]
@@ -139,7 +140,30 @@ def prepare(commits: Iterable[Commit]) -> Frame:
                 length,
             )
         )
-    return {"rows": rows, "postings": postings, "weights": weights}, bodies
+    names, packed = pack_postings(postings)
+    return {"rows": rows, "terms": names}, [*bodies, *packed]
+
+
+def pack_postings(
+    postings: Mapping[str, Mapping[str, Sequence[int]]],
+) -> tuple[list[list[str]], list[bytes]]:
+    """The terms of each of `KINDS`, and their posting lists as byte strings.
+
+    `postings` has for each kind and term the numbers of its rows; for a word, 256 times the number
+    plus the word's weight there. Of each kind, the byte strings are how many rows each term is in
+    and the numbers of those rows, term after term (native uint16); last come the weights of words
+    in the order of their row numbers (uint8).
+    """
+    packed: list[bytes] = []
+    weights = b""
+    for kind, lists in postings.items():
+        numbers = np.fromiter(chain.from_iterable(lists.values()), dtype=np.uint32)
+        if kind == "word":
+            weights = numbers.astype(np.uint8).tobytes()
+            numbers >>= 8
+        packed.append(np.fromiter(map(len, lists.values()), dtype=np.uint16).tobytes())
+        packed.append(numbers.astype(np.uint16).tobytes())
+    return [list(lists) for lists in postings.values()], [*packed, weights]
 
 
 def clean(text: str) -> str:

@@ -156,6 +156,18 @@ class Store:
                 self._faiss = self._load_vectors(mapped=True)
             return self._faiss
 
+    def check_dimension(self, dimension: int) -> None:
+        """Refuse an embedding whose vectors are not as long as those of the index.
+
+        Raises:
+            IndexCorruptError: they are not.
+        """
+        if dimension != self.manifest.dimension:
+            raise self._corrupt(
+                f"its vectors have {self.manifest.dimension} numbers, those of its embedding "
+                f"{self.manifest.embedding} have {dimension}"
+            )
+
     def copy_vectors(self) -> Any:
         """A FAISS index of one's own, in memory."""
         return self._load_vectors(mapped=False)
@@ -190,7 +202,12 @@ class Store:
         return self._arrays[name]
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-        """(commit id, cosine) of the commits whose best chunk is nearest, best first."""
+        """(commit id, cosine) of the commits whose best chunk is nearest, best first.
+
+        Raises:
+            IndexCorruptError: the vectors are damaged, or not as long as `vector`.
+        """
+        self.check_dimension(len(vector))
         scores, rows = search_vectors(self.vectors(), self.manifest.vector_index, vector, k)
         owners = self.owners()
         best: dict[int, float] = {}

@@ -36,6 +36,7 @@ Task = Callable[[Any, Sequence[bytes]], Frame]
 
 TASKS = {
     "prepare": "kagent.commits.prepare:prepare_frame",
+    "count": "kagent.commits.embedding_task:count_frame",
     "embed": "kagent.commits.embedding_task:embed_frame",
 }
 """Name of a task → module and function that does it, frame in, frame out."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import json
 import os
 import shutil
@@ -17,8 +18,7 @@ import sys
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kagent.commits.packing import is_posted
-from kagent.commits.postings import encode_ids
+from kagent.commits.postings import encode_lists
 from kagent.commits.prepare import KINDS, SUPERSEDED
 from kagent.commits.store import DATABASE
 from kagent.commits.traits import POSTED
 
-__all__ = ["SCRATCH", "IndexWriter"]
+__all__ = ["LAYOUT", "SCRATCH", "IndexWriter"]
 
 SCRATCH = "scratch.sqlite"
+LAYOUT = 2
+"""Of that file: no job goes on with what another layout was used for."""
 _SCHEMA = """
 CREATE TABLE commits (
     id INTEGER PRIMARY KEY, hash TEXT NOT NULL, subject TEXT NOT NULL, day INTEGER NOT NULL,
@@ -54,10 +56,16 @@ CREATE TABLE postings (
 _SCRATCH_SCHEMA = """
 CREATE TABLE scratch.state (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE scratch.runs (
-    run INTEGER, kind INTEGER, term TEXT, ids BLOB NOT NULL, weights BLOB NOT NULL,
-    PRIMARY KEY (run, kind, term)) WITHOUT ROWID;
+    id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, term TEXT NOT NULL, ids BLOB NOT NULL,
+    weights BLOB NOT NULL);
 CREATE TABLE scratch.owners (start INTEGER PRIMARY KEY, data BLOB NOT NULL);
 """
+_List = tuple[int, str, bytes, bytes]
+"""Kind, term, ids (little-endian uint32), weights (uint8, of words only)."""
+_RUN = 1 << 32
+"""Run r has the rows of ``runs`` from r times this on, in the order of kinds and terms."""
+_MERGE_LISTS, _MERGE_IDS = 4096, 1 << 18
+"""Posting lists encoded at once, and ids at which fewer are."""
 _WORD = KINDS["word"]
 _ARRAYS = {"length": ("H", "<u2"), "day": ("i", "<i4"), "flags": ("I", "<u4")}
 """Columns that are read whole: type here, type stored."""
@@ -73,7 +81,7 @@ class IndexWriter:
             _start(directory, job, base)
         self._database = _open(directory)
         self.count: int = self._one("SELECT count(*) FROM commits")
-        self._run: int = self._one("SELECT coalesce(max(run) + 1, 0) FROM scratch.runs")
+        self._run: int = self._one(f"SELECT coalesce(max(id) / {_RUN} + 1, 0) FROM scratch.runs")
         # Bytes rather than lists of numbers: the garbage collector has nothing to look through.
         self._postings: list[defaultdict[str, bytearray]] = [defaultdict(bytearray) for _ in KINDS]
         self._weights: defaultdict[str, bytearray] = defaultdict(bytearray)
@@ -98,11 +106,10 @@ class IndexWriter:
             "INSERT OR REPLACE INTO scratch.state VALUES (?, ?)", (key, json.dumps(value))
         )
 
-    def add(self, prepared: Any, bodies: Sequence[bytes]) -> None:
+    def add(self, prepared: Any, blobs: Sequence[bytes]) -> None:
         """Store what `kagent.commits.prepare` made of some commits, without those that are in."""
-        before = self.count
         ids: list[int] = []
-        for row, body in zip(prepared["rows"], bodies, strict=True):
+        for row, body in zip(prepared["rows"], blobs, strict=False):
             if self._known(row[0]):
                 ids.append(0)
                 continue
@@ -120,19 +127,23 @@ class IndexWriter:
                 self._database.execute("INSERT INTO quotes VALUES (?, ?)", (self.count, packed))
             for name, value in (("length", length), ("day", row[2]), ("flags", row[3])):
                 self._arrays[name].append(value)
-        if 0 in ids:
-            prepared = _without(prepared, ids)
-        self._post(prepared, np.arange(before + 1, self.count + 1, dtype="<u4"))
+        self._post(prepared["terms"], blobs[len(ids) :], np.array(ids, dtype="<u4"))
 
-    def _post(self, prepared: Any, ids: npt.NDArray[np.uint32]) -> None:
-        """Note the rows of `prepared`, all of which have ids, under their terms."""
-        packed = [ids[row : row + 1].tobytes() for row in range(len(ids))]
-        for kind, terms in prepared["postings"].items():
-            held = self._postings[KINDS[kind]]
-            for term, rows in terms.items():
-                held[term] += b"".join([packed[row] for row in rows])
-        for word, weights in prepared["weights"].items():
-            self._weights[word] += bytes(weights)
+    def _post(
+        self, terms: Sequence[Sequence[str]], blobs: Sequence[bytes], ids: npt.NDArray[np.uint32]
+    ) -> None:
+        """Note rows under their terms, those whose id is 0 left out."""
+        *lists, weights = blobs
+        for kind, (names, lengths, numbers) in enumerate(
+            zip(terms, lists[::2], lists[1::2], strict=True)
+        ):
+            found = ids[np.frombuffer(numbers, dtype=np.uint16)]
+            kept = found > 0
+            ends = np.cumsum(kept)[np.cumsum(np.frombuffer(lengths, dtype=np.uint16)) - 1]
+            _append(self._postings[kind], names, found[kept].tobytes(), 4 * ends)
+            if kind == _WORD:
+                worth = np.frombuffer(weights, dtype=np.uint8)[kept]
+                _append(self._weights, names, worth.tobytes(), ends)
 
     def _known(self, hash: str) -> bool:
         """Whether a commit is in, be it under a longer or a shorter form of its hash."""
@@ -162,13 +173,14 @@ class IndexWriter:
                 row = (name, self.count - len(values) + 1, np.asarray(values, stored).tobytes())
                 self._database.execute("INSERT INTO arrays VALUES (?, ?, ?)", row)
                 self._arrays[name] = array(kind)
+        places = itertools.count(self._run * _RUN)
         for number, postings in enumerate(self._postings):
             weights: Mapping[str, bytes | bytearray]
             weights = self._weights if number == _WORD else {}
             self._database.executemany(
                 "INSERT INTO scratch.runs VALUES (?, ?, ?, ?, ?)",
                 (
-                    (self._run, number, term, postings[term], weights.get(term, b""))
+                    (next(places), number, term, postings[term], weights.get(term, b""))
                     for term in sorted(postings)
                 ),
             )
@@ -191,38 +203,49 @@ class IndexWriter:
         self.save()
         self.whole = False
         fresh = self._one("SELECT 1 FROM postings LIMIT 1") is None
-        for (kind, term), run in groupby(self._merged_runs(), key=itemgetter(0, 1)):
-            pieces = list(run)
-            ids = np.frombuffer(b"".join(piece[2] for piece in pieces), dtype="<u4")
-            weights = b"".join(piece[3] for piece in pieces)
-            self._write_list(kind, term, ids, weights, fresh)
+        for lists in _batches(self._merged_runs()):
+            self._write_lists(lists, fresh)
         self._database.execute("DELETE FROM scratch.runs")
         self.whole = True
 
-    def _write_list(self, kind: int, term: str, ids: Any, weights: bytes, fresh: bool) -> None:
-        old = None
-        if not fresh:
-            query = "SELECT last FROM postings WHERE kind = ? AND term = ?"
-            old = self._one(query, (kind, term))
-        last = int(ids[-1])
-        if old is None:
-            self._database.execute(
-                "INSERT INTO postings VALUES (?, ?, ?, ?, ?, ?)",
-                (kind, term, len(ids), last, encode_ids(ids), weights or None),
-            )
-            return
-        self._database.execute(
+    def _write_lists(self, lists: Sequence[_List], fresh: bool) -> None:
+        """Put the lists into ``postings``, behind those that are there."""
+        keys = [(kind, term) for kind, term, *_ in lists]
+        query = "SELECT last FROM postings WHERE kind = ? AND term = ?"
+        old = [None if fresh else self._one(query, key) for key in keys]
+        ids = np.frombuffer(b"".join(data for _, _, data, _ in lists), dtype="<u4")
+        lengths = [len(data) // 4 for _, _, data, _ in lists]
+        lasts = ids[np.cumsum(lengths) - 1].tolist()
+        packed = encode_lists(ids, lengths, [last or 0 for last in old])
+        weights = [weights or None for *_, weights in lists]
+        rows = [
+            (*key, *row) for key, *row in zip(keys, lengths, lasts, packed, weights, strict=True)
+        ]
+        self._database.executemany(
+            "INSERT INTO postings VALUES (?, ?, ?, ?, ?, ?)",
+            (row for row, last in zip(rows, old, strict=True) if last is None),
+        )
+        self._database.executemany(
             "UPDATE postings SET n = n + ?3, last = ?4, ids = CAST(ids || ?5 AS BLOB), "
             "weights = CAST(weights || ?6 AS BLOB) WHERE kind = ?1 AND term = ?2",
-            (kind, term, len(ids), last, encode_ids(ids, old), weights),
+            (row for row, last in zip(rows, old, strict=True) if last is not None),
         )
 
-    def _merged_runs(self) -> Iterator[tuple[int, str, bytes, bytes]]:
+    def _merged_runs(self) -> Iterator[_List]:
+        """What all runs have of each term, in the order of kinds and terms."""
         query = (
-            "SELECT kind, term, ids, weights FROM scratch.runs WHERE run = ? ORDER BY kind, term"
+            "SELECT kind, term, id, ids, weights FROM scratch.runs WHERE id >= ?1 AND id < ?2 "
+            "ORDER BY id"
         )
-        runs = [self._database.execute(query, (run,)) for run in range(self._run)]
-        return heapq.merge(*runs, key=itemgetter(0, 1))
+        runs = [
+            self._database.execute(query, (run * _RUN, (run + 1) * _RUN))
+            for run in range(self._run)
+        ]
+        # No two rows have the same id, so nothing behind it is compared.
+        rows: Iterator[tuple[int, str, int, bytes, bytes]] = heapq.merge(*runs)
+        for (kind, term), pieces in itertools.groupby(rows, key=itemgetter(0, 1)):
+            _, _, ids, weights = zip(*(piece[1:] for piece in pieces), strict=True)
+            yield kind, term, b"".join(ids), b"".join(weights)
 
     def packed(
         self, first: int, step: int = 1, last: int = sys.maxsize
@@ -264,23 +287,29 @@ class IndexWriter:
         self._database.close()
 
 
-def _without(prepared: Any, ids: Sequence[int]) -> Any:
-    """`prepared` without the rows that have no id, the others numbered anew."""
-    number = {row: at for at, row in enumerate(row for row, id in enumerate(ids) if id)}
-    kept = {
-        kind: {
-            term: found
-            for term, rows in terms.items()
-            if (found := [number[row] for row in rows if row in number])
-        }
-        for kind, terms in prepared["postings"].items()
-    }
-    weights = {
-        word: [weight for weight, row in zip(found, rows, strict=True) if ids[row]]
-        for word, found in prepared["weights"].items()
-        for rows in (prepared["postings"]["word"][word],)
-    }
-    return {"postings": kept, "weights": {word: found for word, found in weights.items() if found}}
+def _append(
+    held: defaultdict[str, bytearray], terms: Sequence[str], data: bytes, ends: npt.NDArray[Any]
+) -> None:
+    """Append to what is held of each term its part of `data`, up to its one of `ends`."""
+    start = 0
+    for term, end in zip(terms, ends.tolist(), strict=True):
+        if end > start:
+            held[term] += data[start:end]
+            start = end
+
+
+def _batches(lists: Iterable[_List]) -> Iterator[list[_List]]:
+    """Some of the lists at a time."""
+    held: list[_List] = []
+    size = 0
+    for found in lists:
+        held.append(found)
+        size += len(found[2]) // 4
+        if len(held) >= _MERGE_LISTS or size >= _MERGE_IDS:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 def _open(directory: Path) -> sqlite3.Connection:

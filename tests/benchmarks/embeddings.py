@@ -28,7 +28,7 @@ from scipy import sparse
 from kagent.cli.index import log_query
 from kagent.commits import names
 from kagent.commits.chunks import chunk_commit
-from kagent.commits.corpus import read_corpus
+from kagent.commits.corpus import parse_line, read_lines
 from kagent.commits.embeddings import LEARN_FROM
 from kagent.commits.lsa import MAX_TERMS, principal_directions
 from kagent.commits.query import prepare
@@ -127,7 +127,8 @@ def main() -> None:
     if not SHARED.is_dir():
         parser.exit(1, f"no {SHARED}: the benchmark data is not shipped\n")
     hashes, texts = [], []
-    for commit in itertools.islice(read_corpus(SHARED / "corpus.jsonl.gz"), options.limit):
+    changes = filter(None, map(parse_line, read_lines(SHARED / "corpus.jsonl.gz")))
+    for commit in itertools.islice(changes, options.limit):
         hashes.append(commit.hash)
         texts.append(next(chunk_commit(commit, CHUNK)))
     position = {hash: row for row, hash in enumerate(hashes)}

@@ -64,11 +64,11 @@ def write(count: int, out: Path) -> None:
         done = writer.state("done") or 0
         rows.keep(done)
         frames = itertools.islice(world.prepared(count), done // world.FRAME, None)
-        for prepared, bodies, vectors in frames:
-            writer.add(prepared, bodies)
+        for prepared, blobs, vectors in frames:
+            writer.add(prepared, blobs)
             rows.append(vectors)
-            writer.own(done, range(done + 1, done + len(bodies) + 1))
-            done += len(bodies)
+            writer.own(done, range(done + 1, done + len(prepared["rows"]) + 1))
+            done += len(prepared["rows"])
             writer.note("done", done)
             if writer.unsaved >= 16_384 or done == count:
                 rows.sync()

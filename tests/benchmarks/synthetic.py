@@ -27,7 +27,7 @@ from kagent.commits.lsa import DIMENSION as SEMANTIC
 from kagent.commits.lsa import SKETCH
 from kagent.commits.names import words
 from kagent.commits.packing import day_of, subject_key
-from kagent.commits.prepare import KINDS
+from kagent.commits.prepare import KINDS, pack_postings
 
 __all__ = ["DIMENSION", "World"]
 
@@ -220,7 +220,6 @@ class World:
         while batch := list(itertools.islice(rows, self.FRAME)):
             postings: dict[str, defaultdict[str, list[int]]]
             postings = {kind: defaultdict(list) for kind in KINDS}
-            weights: defaultdict[str, list[int]] = defaultdict(list)
             facts: list[Any] = []
             bodies: list[bytes] = []
             for number, row in enumerate(batch):
@@ -234,8 +233,7 @@ class World:
                     for word in words(text):
                         counted[word] += worth
                 for word, weight in counted.items():
-                    postings["word"][word].append(number)
-                    weights[word].append(min(weight, 255))
+                    postings["word"][word].append(number << 8 | min(weight, 255))
                 fixes = [tag[:12] for tag in message.split("Fixes: ")[1:]]
                 trace = "Call Trace" in message
                 for kind, terms in (
@@ -260,8 +258,8 @@ class World:
                 bodies.append(zlib.compress(json.dumps(body).encode(), 1))
             found = np.stack([self._vector(row["files"][0], centres) for row in batch])
             found /= np.linalg.norm(found, axis=1, keepdims=True)
-            answer = {"rows": facts, "postings": postings, "weights": weights}
-            yield answer, bodies, found.astype("<f2").tobytes()
+            terms, lists = pack_postings(postings)
+            yield {"rows": facts, "terms": terms}, [*bodies, *lists], found.astype("<f2").tobytes()
 
     def _vector(
         self, path: str, centres: dict[str, npt.NDArray[np.float32]]

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.repository import GitRepository
+from support.repository import GitRepository, fan_history
+
+from kagent.commits import CommitIndex
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,62 @@ def test_errors_are_one_line_and_a_hint(
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+ELSEWHERE = """\
+BUG: KASAN: slab-out-of-bounds in ext4_xattr_set_entry+0x12/0x60
+Write of size 8 at addr ffff888012345678 by task sh/77
+CPU: 0 PID: 77 Comm: sh Not tainted 6.1.0 #1
+Call Trace:
+ <TASK>
+ ext4_xattr_set_entry+0x12/0x60
+ ext4_xattr_block_set+0x20/0x50
+ speed_store+0x2a/0x40
+ </TASK>
+"""
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 1), (("--check",), 3)])
+def test_a_log_that_no_commit_looks_like_the_fix_of(
+    fixed: tuple[Path, str], tmp_path: Path, options: tuple[str, ...], code: int
+) -> None:
+    repo, fix = fixed
+    history, _ = fan_history(tmp_path / "history")
+    CommitIndex.build(history.path, tmp_path / "index").close()
+    arguments = (
+        "--from-report",
+        "-",
+        "--kernel-src",
+        str(repo),
+        "--index",
+        str(tmp_path / "index"),
+    )
+    done = _run(*arguments, *options, stdin=ELSEWHERE)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.startswith("No commit looks like the fix. The nearest: ")
+    assert "your kernel" not in done.stdout
+    done = _run(*arguments, *options, "--json", stdin=ELSEWHERE)
+    assert done.returncode == code
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["fixes"]) == ("kagent-fix-status/1", [])
+    assert document["nearest"]["verdict"] == "doubtful"
+    assert len(document["nearest"]["hash"]) == len(fix)
+
+
+def test_doubtful_fixes_of_a_report_are_left_out(fixed: tuple[Path, str]) -> None:
+    repo, fix = fixed
+    doubtful = {"hash": "e" * 40, "subject": "not it", "verdict": "doubtful", "confidence": 0.02}
+    arguments = ("--from-report", "-", "--kernel-src", str(repo))
+    report = {"fixes": [doubtful, {"hash": fix, "verdict": "possible"}], "reports": []}
+    done = _run(*arguments, stdin=json.dumps(report))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(fix[:12])
+    assert "eeee" not in done.stderr
+    done = _run(*arguments, stdin=json.dumps({"fixes": [doubtful], "reports": []}))
+    assert done.returncode == 1
+    assert done.stdout == (
+        "No commit looks like the fix. The nearest: eeeeeeeeeeee not it (confidence 0.02)\n"
+    )
 
 
 def test_a_fix_that_was_only_posted(fixed: tuple[Path, str], tmp_path: Path) -> None:

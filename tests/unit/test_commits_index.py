@@ -13,12 +13,18 @@ import threading
 import time
 from pathlib import Path
 
+import faiss
+import numpy as np
 import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from support.index_faults import some_commits
 from support.repository import GitRepository, fan_history
 
 from kagent.commits import CommitIndex, CrashQuery
 from kagent.commits.documents import parse_documents
+from kagent.commits.manifest import file_sum, read_manifest
 from kagent.commits.search import NO_STRUCTURE
+from kagent.commits.store import VECTORS
 from kagent.errors import IndexCorruptError, InputError, MissingDataError
 
 CRASH = CrashQuery(
@@ -387,6 +393,39 @@ def test_harmed_files_are_refused(own: Path, name: str, harm: str) -> None:
     assert caught.value.hint
 
 
+def test_vectors_of_another_length_than_the_embedding_s(own: Path) -> None:
+    """As when files of two indexes were mixed and the manifest was written to match."""
+    manifest = read_manifest(own)
+    rows = np.ones((manifest.vectors, manifest.dimension + 8), dtype=np.float32)
+    vectors = faiss.IndexScalarQuantizer(
+        rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    vectors.add(rows)
+    faiss.write_index(vectors, str(own / VECTORS))
+    manifest.files[VECTORS] = file_sum(own / VECTORS)
+    manifest.model_copy(update={"dimension": rows.shape[1]}).write(own)
+    said = f"its vectors have {rows.shape[1]} numbers, those of its embedding corpus have"
+    with CommitIndex.open(own) as index:
+        assert [said in problem for problem in index.verify()] == [True]
+        with pytest.raises(IndexCorruptError, match=said) as caught:
+            index.search_crash(CRASH)
+        assert "\n" not in str(caught.value)
+        assert caught.value.hint
+
+
+def test_new_vectors_of_another_length_do_not_join_the_old(tmp_path: Path) -> None:
+    source = tmp_path / "more.jsonl"
+    source.write_text("".join(some_commits(20)))
+    embedding = DeterministicFakeEmbedding(size=16)
+    out = tmp_path / "fake"
+    CommitIndex.build(source, out, embedding=embedding).close()
+    source.write_text("".join(some_commits(25)))
+    with CommitIndex.open(out, embedding=DeterministicFakeEmbedding(size=24)) as index:
+        with pytest.raises(IndexCorruptError, match=r"vectors have 16 numbers.* have 24"):
+            index.update()
+        assert index.stats()["commits"] == 20
+
+
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
@@ -479,8 +518,6 @@ def test_as_a_langchain_vector_store(built: Path, history: tuple[GitRepository, 
 def test_any_langchain_embedding_will_do(
     history: tuple[GitRepository, str], tmp_path: Path
 ) -> None:
-    from langchain_core.embeddings import DeterministicFakeEmbedding
-
     embedding = DeterministicFakeEmbedding(size=24)
     out = tmp_path / "index"
     with CommitIndex.build(history[0].path, out, embedding=embedding) as index:

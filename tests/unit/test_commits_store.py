@@ -16,18 +16,31 @@ import kagent.commits.vectors as vectors
 from kagent.commits import CommitIndex, CrashQuery, open_indexes
 from kagent.commits.manifest import VectorFacts
 from kagent.commits.packing import patch_key, plain_subject, subject_key
-from kagent.commits.postings import decode_ids, encode_ids
+from kagent.commits.postings import decode_ids, encode_lists
 from kagent.commits.vectors import VectorFile, extend, make_vectors, search_vectors
 from kagent.errors import InputError, MissingDataError
 
 
-@given(st.sets(st.integers(1, 2**32 - 1), max_size=80), st.integers(0, 80))
-def test_lists_of_ids_come_back_and_can_be_appended_to(ids: set[int], cut: int) -> None:
-    ordered = sorted(ids)
-    head, tail = ordered[:cut], ordered[cut:]
-    data = encode_ids(head) + encode_ids(tail, head[-1] if head else 0)
-    assert decode_ids(data).tolist() == ordered
-    assert data == encode_ids(np.array(ordered, dtype=np.uint32))
+@given(st.lists(st.tuples(st.sets(st.integers(1, 2**32 - 1)), st.integers(0, 9)), max_size=9))
+def test_lists_of_ids_come_back_and_can_be_appended_to(lists: list[tuple[set[int], int]]) -> None:
+    heads = [sorted(ids)[:cut] for ids, cut in lists]
+    tails = [sorted(ids)[cut:] for ids, cut in lists]
+    lasts = [head[-1] if head else 0 for head in heads]
+    first = iter(_encoded([head for head in heads if head], []))
+    more = iter(
+        _encoded(
+            [tail for tail in tails if tail],
+            [last for last, tail in zip(lasts, tails, strict=True) if tail],
+        )
+    )
+    for (ids, _), head, tail in zip(lists, heads, tails, strict=True):
+        data = (next(first) if head else b"") + (next(more) if tail else b"")
+        assert decode_ids(data).tolist() == sorted(ids)
+
+
+def _encoded(lists: list[list[int]], lasts: list[int]) -> list[bytes]:
+    joined = np.array([id for ids in lists for id in ids], dtype=np.uint32)
+    return encode_lists(joined, [len(ids) for ids in lists], lasts)
 
 
 @pytest.mark.parametrize("data", [b"\x80", b"\x01\xff", b"\xff" * 9 + b"\x01"])
