@@ -99,7 +99,8 @@ def _touched(reader: Reader, function: CFunction, line: int, touch: Touch) -> Me
     on_line = [*function.accesses(line, line), *function.loop_members(line, line)]
     if hit := _best(_score(reader, function, on_line, touch, "named on the faulting line")):
         return hit
-    if hit := _in_callees(reader, function, function.calls(line, line), touch, _CALL_DEPTH):
+    calls = function.calls(line, line)
+    if hit := _in_callees(reader, function, calls, touch, _CALL_DEPTH, {function.name}):
         return hit
     before = function.accesses(max(function.start, line - _BODY_LINES), line - 1)
     scored = _score(reader, function, before, touch, "named shortly before the faulting line")
@@ -109,17 +110,28 @@ def _touched(reader: Reader, function: CFunction, line: int, touch: Touch) -> Me
 
 
 def _in_callees(
-    reader: Reader, function: CFunction, calls: Iterable[Call], touch: Touch, depth: int
+    reader: Reader,
+    function: CFunction,
+    calls: Iterable[Call],
+    touch: Touch,
+    depth: int,
+    seen: set[str],
 ) -> MemberHit | None:
-    """What a called function reads: compilers move loads to where the pointer comes from."""
+    """What a called function reads: compilers move loads to where the pointer comes from.
+
+    Each function is read once: `seen` are those that were.
+    """
     for call in calls:
+        if call.name in seen:
+            continue
+        seen.add(call.name)
         callee = reader.function_named(call.name, function.path, function.module)
         if callee is None or is_helper(callee.name, callee.path, callee.module):
             continue
         reason = f"read in {callee.name}(), which the line calls"
         hit = _best(_score(reader, callee, callee.accesses(), touch, reason))
         if hit is None and depth > 1:
-            hit = _in_callees(reader, callee, callee.calls(), touch, depth - 1)
+            hit = _in_callees(reader, callee, callee.calls(), touch, depth - 1, seen)
         if hit:
             words = expand(hit.expression, hit.root, callee, call) if hit.expression else None
             root = hit.root if words == hit.expression else re.split(r"->|\.|\[", words or "")[0]
@@ -245,8 +257,12 @@ def _named_calls(function: CFunction, line: int, callee: str) -> list[Call]:
     calls = function.calls(line, line)
     wanted = bare_name(callee)
     same = [call for call in calls if bare_name(call.name) == wanted]
-    related = [c for c in calls if wanted.startswith(bare_name(c.name).removesuffix("_tail"))]
-    return same or related
+    return same or [call for call in calls if _leads_into(call, wanted)]
+
+
+def _leads_into(call: Call, wanted: str) -> bool:
+    """Whether a call is of a function of that bare name, or of one that is named after it."""
+    return wanted.startswith(bare_name(call.name).removesuffix("_tail"))
 
 
 def _helper_calls(function: CFunction, line: int) -> list[Call]:
@@ -265,9 +281,10 @@ def _tail_call(
         for call in function.calls(line, line)
         if (inner := reader.function_named(call.name, function.path, function.module))
     ]
+    wanted = bare_name(callee)
     for inner, call in called:
         for last in reversed(inner.calls()):
-            if _named_calls(inner, last.line, callee):
+            if _leads_into(last, wanted):
                 return inner, call, last.line
     if _helper_calls(function, line):
         return None
