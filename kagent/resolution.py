@@ -15,17 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "AccessKind",
     "Actions",
+    "Author",
     "Culprit",
     "CycleMember",
     "Deadlock",
     "Engine",
     "Evidence",
     "EvidenceKind",
+    "Failure",
     "Fault",
     "Finding",
     "Fix",
     "FixStatus",
     "FrameView",
+    "LeftOut",
     "MemoryEvent",
     "MemoryFacts",
     "Missing",
@@ -44,6 +47,9 @@ __all__ = [
 EvidenceKind = Literal[
     "log", "frame", "source", "register", "code", "struct-member", "memory", "lock-edge", "commit"
 ]
+Author = Literal["kernel", "debug-info", "source", "commit", "user", "model"]
+"""Who wrote a piece of evidence. ``user``: whoever chose a task's name, a file name, a device
+string or a line written to /dev/kmsg; it proves only that it was printed."""
 AccessKind = Literal["read", "write", "exec"]
 Verdict = Literal["deadlock", "possible", "not-a-deadlock"]
 Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -63,12 +69,28 @@ class Evidence(_Model):
     content: str
     origin: str
     """``path:line@revision``, ``commit <hash>``, ``log 120-180`` (bytes), a file's build-id ..."""
+    author: Author = "kernel"
 
 
-def evidence(kind: EvidenceKind, content: str, origin: str) -> Evidence:
-    """Make an evidence item; equal facts get equal ids."""
+_AUTHORS: dict[EvidenceKind, Author] = {
+    "source": "source",
+    "struct-member": "debug-info",
+    "commit": "commit",
+}
+
+
+def evidence(
+    kind: EvidenceKind, content: str, origin: str, *, author: Author | None = None
+) -> Evidence:
+    """Make an evidence item; equal facts get equal ids. `author` is the usual one of its kind."""
     digest = hashlib.blake2s(f"{kind}\0{origin}\0{content}".encode("utf-8", "replace"))
-    return Evidence(id=f"e{digest.hexdigest()[:10]}", kind=kind, content=content, origin=origin)
+    return Evidence(
+        id=f"e{digest.hexdigest()[:10]}",
+        kind=kind,
+        content=content,
+        origin=origin,
+        author=author or _AUTHORS.get(kind, "kernel"),
+    )
 
 
 def merge_evidence(left: Iterable[Evidence], right: Iterable[Evidence]) -> list[Evidence]:
@@ -287,7 +309,31 @@ class Engine(_Model):
 
     kind: Literal["rules", "model"]
     model: str | None = None
+    endpoint: str | None = None
+    """Where the model was asked: scheme, host and port; never a path, user or key."""
     version: str
+
+
+class Failure(_Model):
+    """A part of the analysis that failed unexpectedly; what the others found stands."""
+
+    part: str
+    """``decode``, ``locks``, ``source``, ..."""
+    error: str
+    """One line: the kind of error and what it says."""
+    trace: list[str] = []
+    """The innermost calls, ``file.py:line function``, for a bug report."""
+
+
+class LeftOut(_Model):
+    """Something that was not read, kept or shown because there was too much of it."""
+
+    what: str
+    """``reports``, ``frames``, ``tasks``, ... in the plural."""
+    kept: int
+    total: int | None = None
+    """None where counting on would have cost what the limit saves."""
+    why: str
 
 
 class Usage(_Model):
@@ -325,6 +371,10 @@ class Resolution(_Model):
     """Claims of a model that verification rejected, with the reason."""
     notes: list[str] = []
     """Fallbacks that were taken, in words."""
+    incomplete: bool = False
+    """True when a part failed (`failures`) or something that was asked for was not done."""
+    failures: list[Failure] = []
+    left_out: list[LeftOut] = []
     usage: Usage = Usage()
 
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)

@@ -72,7 +72,17 @@ def reformat(state: State, runtime: Runtime[Settings]) -> Command[Literal["class
     )
 
 
-_COLLECTED = ("functions", "hits", "task_locks", "evidence", "findings", "unverified", "scratch")
+_COLLECTED = (
+    "functions",
+    "hits",
+    "task_locks",
+    "evidence",
+    "findings",
+    "unverified",
+    "failures",
+    "left_out",
+    "scratch",
+)
 _DERIVED = (
     "symbolized",
     "subsystem",

@@ -15,8 +15,10 @@ from kagent.klog.model import KernelLog
 from kagent.resolution import (
     Deadlock,
     Evidence,
+    Failure,
     Fault,
     Finding,
+    LeftOut,
     MemoryFacts,
     Resolution,
     Subsystem,
@@ -115,6 +117,8 @@ class State(MessagesState, total=False):
     draft: Draft | None
     unverified: Annotated[list[str], _union]
     notes: Annotated[list[str], _union]
+    failures: Annotated[list[Failure], _union]
+    left_out: Annotated[list[LeftOut], _union]
     model: Annotated[str, _latest]
     """The model that spoke; empty while only the rules did."""
     usage: Annotated[Usage, add_usage]

@@ -78,6 +78,9 @@ def synthesizer(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
         ),
         unverified=state.get("unverified") or [],
         notes=state.get("notes", []),
+        incomplete=bool(state.get("failures")),
+        failures=state.get("failures", []),
+        left_out=state.get("left_out", []),
         usage=state.get("usage") or Usage(),
     )
     message = AIMessage(to_markdown(resolution), name="kagent")
