@@ -17,6 +17,7 @@ FLOORS: dict[str, int] = {
     "settings": 1,
     "text": 1,
     "klog": 2,
+    "repository": 2,
     "symbols": 3,
     "source": 3,
     "commits": 3,
