@@ -31,7 +31,7 @@ _SHARE = 10
 _SMALL = 64 * 1024
 _NAMES = ("fan_apply", "widget_poll", "type_show", "start_kernel", "_stext", "linux_banner", "$x")
 _TYPES = ("fan_channel", "widget", "slot", "list_head", "module")
-_REGISTERS = {name: 0xFFFF888000000000 for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi")}
+_REGISTERS = dict.fromkeys(("rax", "rbx", "rcx", "rdx", "rsi", "rdi"), 0xFFFF888000000000)
 
 
 class ElfMutants:

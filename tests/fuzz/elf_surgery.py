@@ -289,7 +289,9 @@ def _strings(data: bytearray, seed: Anatomy, dice: random.Random) -> str:
     tables = seed.of_kind(_STRTAB) + seed.named(".debug_str", ".modinfo")
     table = dice.choice(tables or list(seed.sections))
     start, end = table.offset, table.offset + table.size
-    fill = dice.choice((b"\0", b"\xff", b"A", b"a\0", b"\n", b"\x1b]0;x\x07\0", "‮é\0".encode()))
+    fill = dice.choice(
+        (b"\0", b"\xff", b"A", b"a\0", b"\n", b"\x1b]0;x\x07\0", "\u202e\u00e9\0".encode())
+    )
     if dice.random() < 0.5:
         at = start + dice.randrange(table.size + 1)
         data[at : at + len(fill)] = fill
