@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
 __all__ = ["Campaign", "Mutant", "SlowError", "Totals", "campaign_main", "cpu_limit", "run"]
 
@@ -55,6 +55,8 @@ class Mutant:
     content: bytes
     story: str
     """The seed file and what was done to it, in words."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else the check is to know."""
 
 
 class Campaign(Protocol):
@@ -190,7 +192,7 @@ def _kind(error: BaseException) -> str:
     calls = traceback.extract_tb(error.__traceback__)
     own = [call for call in calls if "/kagent/" in call.filename.replace(str(ROOT), "")] or calls
     place = f"{Path(own[-1].filename).name}:{own[-1].lineno} {own[-1].name}"
-    return f"{type(error).__name__} at {place}: {str(error)[:120]}" if own else repr(error)
+    return f"{type(error).__name__} at {place}: {str((*error.args, '')[0])[:120]}"
 
 
 # ── the supervisor ───────────────────────────────────────────────────────────────────────────
