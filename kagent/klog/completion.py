@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
 
+from kagent.klog.blanks import plain
 from kagent.klog.lines import MAX_LINE
 from kagent.klog.model import Context, Report
 from kagent.klog.scan import Landmarks
@@ -56,7 +57,9 @@ class Completion:
 
 
 def _banner(data: bytes, at: int) -> tuple[str | None, str | None]:
-    match = _BANNER.match(data, at, at + MAX_LINE)
+    raw = data[at : at + MAX_LINE]
+    smooth = plain(raw)
+    match = _BANNER.match(smooth.data if smooth else raw)
     if match is None:
         return None, None
     build = strip_control(match[2].decode("utf-8", "replace")).strip() if match[2] else None

@@ -15,6 +15,7 @@ from functools import cache
 
 import ahocorasick_rs
 
+from kagent.klog.blanks import plain
 from kagent.klog.formats import Family, family_of
 from kagent.klog.lines import MAX_LINE, Line, split_lines
 from kagent.klog.unwrap import dedent, unwrap
@@ -143,6 +144,8 @@ def _look(found: Scan, start: int, end: int) -> None:
     if line is None:
         return
     raw = found.data[line.start : min(line.end, line.start + MAX_LINE)]
+    if (smooth := plain(raw)) is not None:
+        raw = smooth.data
     if (at := raw.find(_BOOT)) >= 0:
         found.landmarks.boots.append(start + at)
     if (at := raw.find(_PANIC)) >= 0:
@@ -167,8 +170,12 @@ def _hits(data: bytes) -> Iterator[int]:
         end = min(start + _CHUNK, len(data))
         if end < len(data):  # cut at a line's end: no literal goes over it
             end = data.rfind(b"\n", start, end) + 1 or end
-        for _, at, _ in automaton.find_matches_as_indexes(view[start:end]):
-            yield start + at
+        if (smooth := plain(data[start:end])) is not None:
+            for _, at, _ in automaton.find_matches_as_indexes(smooth.data):
+                yield start + smooth.origin(at)
+        else:
+            for _, at, _ in automaton.find_matches_as_indexes(view[start:end]):
+                yield start + at
         start = end
 
 
