@@ -28,9 +28,9 @@ class Completion:
         self._cut = bool(landmarks.cuts)
         self._banners = [_banner(data, at) for at in self._boots]
 
-    def boot_of(self, report: Report) -> int:
-        """How many boot banners stand before the report."""
-        return bisect_right(self._boots, report.span[0])
+    def boot_of(self, at: int) -> int:
+        """How many boot banners stand before byte `at` of the log."""
+        return bisect_right(self._boots, at)
 
     def complete(self, report: Report) -> Report:
         """Return `report` with these facts."""
