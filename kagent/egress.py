@@ -150,8 +150,16 @@ class Gate:
             )
         return destination
 
+    def allows(self, purpose: Purpose, url: str) -> bool:
+        """Whether `ask` would let it through."""
+        try:
+            self.ask(purpose, url)
+        except EgressError:
+            return False
+        return True
+
     def count(self, purpose: Purpose, destination: Destination, size: int) -> None:
-        """Note one request of `size` bytes of body."""
+        """Note one request with a body of `size` bytes."""
         with self.lock:
             key = (purpose, destination)
             entry = self._sent.setdefault(key, Sent(purpose, destination))

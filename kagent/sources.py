@@ -21,7 +21,17 @@ from typing import Any
 
 from kagent.errors import InputError
 
-__all__ = ["ALSO", "Layer", "Setting", "Source", "config_file", "is_true", "lookup", "read_layers", "unknown"]
+__all__ = [
+    "ALSO",
+    "Layer",
+    "Setting",
+    "Source",
+    "config_file",
+    "is_true",
+    "lookup",
+    "read_layers",
+    "unknown",
+]
 
 PREFIX = "KAGENT_"
 ALSO = {

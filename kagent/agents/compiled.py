@@ -54,9 +54,7 @@ class Graph(CompiledStateGraph[State, Request, InputState, OutputState]):
         """
         settings = self._settings(context)
         with self._quiet(settings):
-            parts = super().stream(
-                input, _untraced(config, settings), context=settings, **options
-            )
+            parts = super().stream(input, _untraced(config, settings), context=settings, **options)
         try:
             while True:
                 # Between two parts the caller's own code runs, in the same context variables.
@@ -81,9 +79,7 @@ class Graph(CompiledStateGraph[State, Request, InputState, OutputState]):
         """`stream` for asynchronous callers."""
         settings = self._settings(context)
         with self._quiet(settings):
-            parts = super().astream(
-                input, _untraced(config, settings), context=settings, **options
-            )
+            parts = super().astream(input, _untraced(config, settings), context=settings, **options)
         try:
             while True:
                 with self._quiet(settings):
@@ -120,9 +116,10 @@ def _untraced(config: RunnableConfig | None, settings: Settings) -> Any:
     return config if settings.tracing else untraced(config)
 
 
-def _around() -> object:
-    """The context of the graph that runs this one as a part of it."""
+def _around() -> Settings | Request | None:
+    """Our settings in the context of a graph that runs this one; its other contexts are its own."""
     try:
-        return get_runtime().context
+        context: object = get_runtime().context
     except (KeyError, RuntimeError):
         return None
+    return context if isinstance(context, Settings | Request) else None

@@ -28,18 +28,12 @@ Answer = TypeVar("Answer", bound=BaseModel)
 def chat_model(settings: Settings) -> BaseChatModel | None:
     """The configured model; None when there is none, so that the rules speak alone.
 
-    The one place where a client of a model is made: whatever it is, what it sends passes the gate.
-
-    Raises:
-        ModelError: the settings do not let anything out to the endpoint.
+    The one place where a client of a model is made: whatever it is, what it sends passes the gate,
+    and where the gate is closed its calls end in a `ModelError` that says so.
     """
     if not settings.model:
         return None
     gate = gate_of(settings)
-    try:
-        gate.ask(Purpose.MODEL, settings.endpoint)
-    except EgressError as error:
-        raise ModelError(f"the model was not asked: {error}", hint=error.hint) from error
     from langchain_openai import ChatOpenAI  # 1.5 s to import, so only when it is wanted
 
     # A local server needs no key, but the client insists on one.
@@ -50,7 +44,8 @@ def chat_model(settings: Settings) -> BaseChatModel | None:
         # Named also where it is the default: the client would look for variables of its own.
         base_url=settings.endpoint,
         timeout=settings.model_timeout,
-        max_retries=settings.model_retries,
+        # What the gate refuses once it refuses again.
+        max_retries=settings.model_retries if gate.allows(Purpose.MODEL, settings.endpoint) else 0,
         max_completion_tokens=settings.max_model_tokens,
         temperature=0,
         http_client=client(gate, Purpose.MODEL),
@@ -130,9 +125,8 @@ def _model_errors() -> Iterator[None]:
         raise ModelError("the model endpoint did not answer in time") from error
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, EgressError):
-            raise ModelError(
-                f"the model endpoint sent us elsewhere: {error.__cause__}"
-            ) from error
+            refusal = error.__cause__
+            raise ModelError(f"the model was not asked: {refusal}", hint=refusal.hint) from error
         raise ModelError(
             "the model endpoint cannot be reached",
             hint="check OPENAI_BASE_URL (or --base-url), or leave --model out",

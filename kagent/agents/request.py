@@ -30,7 +30,9 @@ class Request(BaseModel):
         default=None, ge=1, le=50, description="How many candidate fixes to return."
     )
     max_task_agents: int | None = Field(
-        default=None, ge=1, description="Sub-agents of a deadlock analysis; no more than the server's."
+        default=None,
+        ge=1,
+        description="Sub-agents of a deadlock analysis; no more than the server's.",
     )
     kernel_src: str | None = Field(
         default=None,
