@@ -122,9 +122,9 @@ def _variables(
     names = {PREFIX + name.upper(): name for name in known}
     if strict:
         for variable in values:
-            if variable.startswith(PREFIX) and variable not in names:
-                if not variable.startswith(_OF_THE_TESTS):
-                    raise unknown(variable, names, "setting")
+            ours = variable.startswith(PREFIX) and not variable.startswith(_OF_THE_TESTS)
+            if ours and variable not in names:
+                raise unknown(variable, names, "setting")
     settings = {}
     for variable, name in names.items():
         written = [one for one in (variable, ALSO.get(name)) if one and values.get(one) is not None]
@@ -154,9 +154,9 @@ def config_file() -> Path | None:
     """
     named = os.environ.get("XDG_CONFIG_HOME", "")
     home = os.environ.get("HOME", "")
-    if os.path.isabs(named):
+    if Path(named).is_absolute():
         base = Path(named)
-    elif os.path.isabs(home):
+    elif Path(home).is_absolute():
         base = Path(home, ".config")
     else:
         return None
@@ -202,7 +202,7 @@ def _absolute(value: Any, name: str, path: Path) -> Any:
         return value
     old, equals, target = value.partition("=") if name == "source_map" else ("", "", value)
     target = os.path.expanduser(target)  # noqa: PTH111 - may be PATH@REV
-    if not os.path.isabs(target):
+    if not Path(target).is_absolute():
         raise InputError(f"{path}: {name} = {value!r} is not an absolute path")
     return old + equals + target
 

@@ -39,7 +39,7 @@ class Graph(CompiledStateGraph[State, Request, InputState, OutputState]):
         """The same graph, made ours."""
         return cls(**vars(compiled), own=own)
 
-    def stream(  # type: ignore[override]
+    def stream(
         self,
         input: Any,
         config: RunnableConfig | None = None,
@@ -54,7 +54,8 @@ class Graph(CompiledStateGraph[State, Request, InputState, OutputState]):
         """
         settings = self._settings(context)
         with self._quiet(settings):
-            parts = super().stream(input, _untraced(config, settings), context=settings, **options)
+            steps: Any = super().stream
+            parts = steps(input, _untraced(config, settings), context=settings, **options)
         try:
             while True:
                 # Between two parts the caller's own code runs, in the same context variables.
@@ -66,9 +67,9 @@ class Graph(CompiledStateGraph[State, Request, InputState, OutputState]):
                 yield part
         finally:
             with self._quiet(settings):
-                parts.close()  # type: ignore[attr-defined]
+                parts.close()
 
-    async def astream(  # type: ignore[override]
+    async def astream(
         self,
         input: Any,
         config: RunnableConfig | None = None,
@@ -79,7 +80,8 @@ class Graph(CompiledStateGraph[State, Request, InputState, OutputState]):
         """`stream` for asynchronous callers."""
         settings = self._settings(context)
         with self._quiet(settings):
-            parts = super().astream(input, _untraced(config, settings), context=settings, **options)
+            steps: Any = super().astream
+            parts = steps(input, _untraced(config, settings), context=settings, **options)
         try:
             while True:
                 with self._quiet(settings):
@@ -90,7 +92,7 @@ class Graph(CompiledStateGraph[State, Request, InputState, OutputState]):
                 yield part
         finally:
             with self._quiet(settings):
-                await parts.aclose()  # type: ignore[attr-defined]
+                await parts.aclose()
 
     def bulk_update_state(self, config: RunnableConfig, *given: Any, **options: Any) -> Any:
         """`Pregel.bulk_update_state`: its writers run as traced steps, too."""

@@ -32,7 +32,7 @@ class Request(BaseModel):
     max_task_agents: int | None = Field(
         default=None,
         ge=1,
-        description="Sub-agents of a deadlock analysis; no more than the server's.",
+        description="Sub-agents of a deadlock analysis, up to the server's number.",
     )
     kernel_src: str | None = Field(
         default=None,

@@ -33,15 +33,15 @@ class _Mute(LangChainTracer):
     Without a tracer, LangChain refuses to work beside its oldest variable, LANGCHAIN_TRACING.
     """
 
-    ignore_agent = ignore_chain = ignore_chat_model = ignore_custom_event = True  # type: ignore[assignment]
-    ignore_llm = ignore_retriever = ignore_retry = True  # type: ignore[assignment]
+    ignore_agent = ignore_chain = ignore_chat_model = ignore_custom_event = True
+    ignore_llm = ignore_retriever = ignore_retry = True
 
     def __init__(self) -> None:
         BaseCallbackHandler.__init__(self)
         self.run_map: dict[str, Any] = {}
         self.order_map: dict[UUID, Any] = {}
 
-    def copy_with_metadata_defaults(self, **_: Any) -> LangChainTracer:  # type: ignore[override]
+    def copy_with_metadata_defaults(self, **_: Any) -> LangChainTracer:
         return self
 
 
