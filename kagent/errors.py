@@ -10,7 +10,8 @@
     ├── CorruptDataError      a file is there but damaged or of another kind or build
     │   ├── IndexCorruptError a commit index fails its checks
     │   └── MismatchError     debug info that does not belong to the crashed kernel
-    └── ModelError            the language model endpoint failed or answered nonsense
+    ├── ModelError            the language model endpoint failed or answered nonsense
+    └── EgressError           something would leave for where the user's settings name nothing
 
 ``str(error)`` is one line fit for a terminal: what is wrong. ``error.hint`` is what to do.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 __all__ = [
     "CorruptDataError",
+    "EgressError",
     "IndexCorruptError",
     "InputError",
     "KagentError",
@@ -81,3 +83,7 @@ class MismatchError(CorruptDataError):
 
 class ModelError(KagentError):
     """The language model could not be reached or gave no usable answer."""
+
+
+class EgressError(KagentError):
+    """Something would leave the machine for a place that the user's settings do not name."""

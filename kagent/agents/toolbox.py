@@ -86,7 +86,9 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
         release=crashed.kernel,
         build_id=crashed.build_id,
         allow_mismatch=settings.allow_mismatch,
-        files=DebugFiles(settings.debug_dir, servers=settings.debuginfod_urls),
+        files=DebugFiles(
+            settings.debug_dir, servers=settings.debuginfod_urls, offline=settings.offline
+        ),
     ) as symbolizer:
         yield Toolbox(
             symbolizer=symbolizer,

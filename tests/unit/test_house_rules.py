@@ -13,9 +13,12 @@ import kagent
 
 PACKAGE = Path(kagent.__file__).parent
 FLOORS: dict[str, int] = {
-    "errors": 1,
+    "errors": -1,
+    "confine": 0,
+    "sources": 0,
     "settings": 1,
     "text": 1,
+    "egress": 2,
     "klog": 2,
     "repository": 2,
     "symbols": 3,
