@@ -116,8 +116,15 @@ _FORMATS = {
 }
 """Extensions (gitrepository-layout(5)) that say how a repository is stored, and values known."""
 _IRRELEVANT = frozenset(
-    "noop preciousobjects partialclone worktreeconfig compatobjectformat relativeworktrees "
-    "submodulepathconfig".split()
+    [
+        "noop",
+        "preciousobjects",
+        "partialclone",
+        "worktreeconfig",
+        "compatobjectformat",
+        "relativeworktrees",
+        "submodulepathconfig",
+    ]
 )
 """Those that do not matter to who only reads."""
 _LINKED = ("refs", "packed-refs", "shallow", "reftable")

@@ -10,7 +10,19 @@ import pytest
 from kagent.klog import KernelLog, parse_log, reformat
 
 LOGS = sorted((Path(__file__).parents[1] / "data" / "klog").glob("*.log"))
-BLANKS = "\u00a0 \u1680 \u2000 \u2002 \u2003 \u2007 \u2009 \u200a \u202f \u205f \u3000".split(" ")
+BLANKS = [
+    "\xa0",
+    "\u1680",
+    "\u2000",
+    "\u2002",
+    "\u2003",
+    "\u2007",
+    "\u2009",
+    "\u200a",
+    "\u202f",
+    "\u205f",
+    "\u3000",
+]
 
 
 def _facts(log: KernelLog) -> list[object]:
