@@ -116,7 +116,7 @@ _FORMATS = {
 }
 """Extensions (gitrepository-layout(5)) that say how a repository is stored, and values known."""
 _IRRELEVANT = frozenset(
-    [
+    [  # noqa: E501
         "noop",
         "preciousobjects",
         "partialclone",
@@ -406,7 +406,7 @@ def _objects(repository: Repository) -> git.Repo:
     import git
 
     class _Commands(git.Git):
-        def execute(self, command: Sequence[str], *_: Any, **given: Any) -> Any:  # type: ignore[override]
+        def execute(self, command: Sequence[str], *_: Any, **given: Any) -> Any:
             process = subprocess.Popen(
                 [repository._program, *command[1:]],
                 cwd=repository._folder,
