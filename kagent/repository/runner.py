@@ -116,7 +116,7 @@ _FORMATS = {
 }
 """Extensions (gitrepository-layout(5)) that say how a repository is stored, and values known."""
 _IRRELEVANT = frozenset(
-    [  # noqa: E501
+    [
         "noop",
         "preciousobjects",
         "partialclone",

@@ -37,7 +37,7 @@ _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 8
 # What a kernel makes up as it is read: settings, memory and secrets of this machine.
 _MADE_UP = frozenset(
-    [  # noqa: E501
+    [
         "autofs",
         "binfmt_misc",
         "bpf",

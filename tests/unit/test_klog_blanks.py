@@ -10,7 +10,7 @@ import pytest
 from kagent.klog import KernelLog, parse_log, reformat
 
 LOGS = sorted((Path(__file__).parents[1] / "data" / "klog").glob("*.log"))
-BLANKS = [  # noqa: E501
+BLANKS = [
     "\xa0",
     "\u1680",
     "\u2000",
