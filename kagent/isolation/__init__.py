@@ -12,7 +12,15 @@ still has the user's rights.
 
 from __future__ import annotations
 
-from kagent.isolation.scope import InProcess, Runner, current, isolated, recording, using
+from kagent.isolation.scope import (
+    InProcess,
+    Runner,
+    current,
+    isolated,
+    on_failure,
+    tell,
+    using,
+)
 from kagent.isolation.worker import Job, Limits, Subject, Worker
 
 __all__ = [
@@ -24,6 +32,7 @@ __all__ = [
     "Worker",
     "current",
     "isolated",
-    "recording",
+    "on_failure",
+    "tell",
     "using",
 ]

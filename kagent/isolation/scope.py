@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
-from kagent.errors import NativeCodeError
+from kagent.errors import CorruptDataError, NativeCodeError
 from kagent.isolation.child import Session, invoke
 from kagent.isolation.worker import Job, Subject, Worker
 
-__all__ = ["InProcess", "Runner", "current", "isolated", "recording", "using"]
+__all__ = ["InProcess", "Runner", "current", "isolated", "on_failure", "tell", "using"]
 
 A = TypeVar("A")
 _MAX_CHILDREN = 8
@@ -57,13 +57,13 @@ class InProcess:
 
 
 _runner: ContextVar[Runner | None] = ContextVar("kagent_native_code", default=None)
-_incidents: ContextVar[list[NativeCodeError] | None] = ContextVar("kagent_incidents", default=None)
+_listeners: list[Callable[[str, CorruptDataError], None]] = []
 _workers: dict[Hashable, tuple[Worker, float]] = {}
 _lock = Lock()
 
 
-class _Recorded:
-    """A runner whose failures are noted where somebody records them."""
+class _Told:
+    """A runner whose failures are told to who listens."""
 
     def __init__(self, inner: Runner) -> None:
         self._inner = inner
@@ -72,15 +72,28 @@ class _Recorded:
         try:
             return self._inner.call(job, *arguments, about=about)
         except NativeCodeError as error:
-            heard = _incidents.get()
-            if heard is not None and all(str(error) != str(other) for other in heard):
-                heard.append(error)
+            tell(error.part, error)
             raise
 
 
 def current() -> Runner:
     """What runs native code here: that of the innermost `isolated` or `using`."""
-    return _Recorded(_runner.get() or _worker(None))
+    return _Told(_runner.get() or _worker(None))
+
+
+def on_failure(listener: Callable[[str, CorruptDataError], None]) -> None:
+    """Have `listener` called with the library and its error whenever one fails.
+
+    Who asked goes on without the answer; the listener is how a run knows that it lacks something.
+    """
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def tell(part: str, error: CorruptDataError) -> None:
+    """Call the listeners."""
+    for listener in _listeners:
+        listener(part, error)
 
 
 @contextlib.contextmanager
@@ -106,17 +119,6 @@ def using(runner: Runner) -> Iterator[None]:
         yield
     finally:
         _runner.reset(token)
-
-
-@contextlib.contextmanager
-def recording() -> Iterator[list[NativeCodeError]]:
-    """Collect what native code failed at inside the block, each failure once."""
-    heard: list[NativeCodeError] = []
-    token = _incidents.set(heard)
-    try:
-        yield heard
-    finally:
-        _incidents.reset(token)
 
 
 def _worker(key: Hashable) -> Worker:

@@ -102,7 +102,7 @@ class _Process:
         return self.popen.wait()
 
 
-class _Trouble(Exception):
+class _TroubleError(Exception):
     """A request failed in words that go behind the library's name; the child is of no use."""
 
 
@@ -147,17 +147,21 @@ class Worker:
             try:
                 status, data = self._ask(job, arguments, about)
                 if status == NO_MEMORY:
-                    raise _Trouble(f"needed more than {self._limits.memory >> 20} MiB of memory")
+                    raise _TroubleError(
+                        f"needed more than {self._limits.memory >> 20} MiB of memory"
+                    )
                 try:
                     if status == ANSWERED:
                         return job.checked(data)
                     words = _plain(json.loads(data))
                 except ValueError:
-                    raise _Trouble("gave an answer of another kind than was asked for") from None
+                    raise _TroubleError(
+                        "gave an answer of another kind than was asked for"
+                    ) from None
                 if status == DAMAGED:
                     raise CorruptDataError(words)
-                raise _Trouble(f"failed ({words})")
-            except _Trouble as trouble:
+                raise _TroubleError(f"failed ({words})")
+            except _TroubleError as trouble:
                 self.close()
                 self._crashes += 1
                 words = f"{job.part} {trouble} reading {about.name}"
@@ -182,13 +186,13 @@ class Worker:
                 self._send(child, job, arguments, about, deadline)
                 return self._receive(child, deadline)
             except TimeoutError:
-                raise _Trouble(f"took longer than {job.seconds} s") from None
+                raise _TroubleError(f"took longer than {job.seconds} s") from None
             except (EOFError, OSError):
                 status = self._status(child)
                 self.close()
                 if status == 0 and not fresh:
                     continue  # it had been idle for long and ended itself
-                raise _Trouble(_death(status)) from None
+                raise _TroubleError(_death(status)) from None
 
     def _running(self) -> _Process:
         if self._owner != os.getpid():  # forked: the child is our parent's
@@ -235,9 +239,9 @@ class Worker:
     def _receive(self, child: _Process, deadline: float) -> tuple[int, bytes]:
         size, number, status = FRAME.unpack(_exactly(child, FRAME.size, deadline))
         if number != child.number:
-            raise _Trouble("answered another question than the one asked")
+            raise _TroubleError("answered another question than the one asked")
         if size > self._limits.answer:
-            raise _Trouble(f"answered with more than {self._limits.answer >> 20} MiB")
+            raise _TroubleError(f"answered with more than {self._limits.answer >> 20} MiB")
         return status, _exactly(child, size, deadline)
 
     def _status(self, child: _Process) -> int:
@@ -273,7 +277,7 @@ def _start(limits: Limits, path: Sequence[str] | None) -> _Process:
     except OSError as error:
         ours.close()
         os.close(lifeline)
-        raise _Trouble(f"could not be started ({error.strerror})") from None
+        raise _TroubleError(f"could not be started ({error.strerror})") from None
     finally:
         theirs.close()
         os.close(read_end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TypeVar
 
 from kagent.errors import CorruptDataError
@@ -77,7 +78,7 @@ def _as_many(found: list[A], asked: Sequence[object]) -> list[A]:
 def _identity(path: str, descriptor: int) -> str:
     """Of a file's content; that of a packed file where this is its unpacked copy."""
     try:
-        state = os.stat(path)
+        state = Path(path).stat()
     except (OSError, ValueError):
         state = os.fstat(descriptor)
     return f"{path}:{state.st_dev}:{state.st_ino}:{state.st_mtime_ns}:{state.st_size}"

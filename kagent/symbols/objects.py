@@ -130,9 +130,13 @@ class DebugObject:
     def _damage_noted(self) -> Iterator[None]:
         try:
             yield
+        except NativeCodeError as error:
+            self.note, self.failed = self.note or str(error), True
         except CorruptDataError as error:
+            from kagent.isolation import tell
+
             self.note = self.note or str(error)
-            self.failed = self.failed or isinstance(error, NativeCodeError)
+            tell("drgn", error)
 
 
 def _release(image: ElfImage, stream: BinaryIO) -> None:
