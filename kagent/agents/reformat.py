@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Literal
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -10,13 +11,14 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, Overwrite
 
 from kagent.agents.answers import Restored
+from kagent.agents.experts import canonical
 from kagent.agents.model import chat_model, facts_message, structured
 from kagent.agents.node import node
 from kagent.agents.prompts import load_prompt
 from kagent.agents.state import State
+from kagent.boundary import record
 from kagent.errors import InputError, ModelError
 from kagent.klog import KernelLog, parse_log
-from kagent.klog import reformat as canonical
 from kagent.resolution import Usage
 from kagent.settings import Settings
 
@@ -45,7 +47,7 @@ def reformat(state: State, runtime: Runtime[Settings]) -> Command[Literal["class
             f"the log has {len(text):,} characters; at most {settings.max_log_bytes:,} are read",
             hint="cut it around the report, or raise KAGENT_MAX_LOG_BYTES",
         )
-    log, usage = parse_log(text), Usage()
+    log, usage = parse_log(text, failed=partial(record, "parse")), Usage()
     notes: list[str] = []
     if not log.reports and settings.model and text.strip():
         text, log, notes, usage = _restore(text, settings)

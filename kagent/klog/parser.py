@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from kagent.klog.completion import Completion
@@ -22,12 +22,14 @@ from kagent.klog.views import view_of
 __all__ = ["parse_log"]
 
 
-def parse_log(data: str | bytes) -> KernelLog:
+def parse_log(data: str | bytes, *, failed: Callable[[Exception], None] | None = None) -> KernelLog:
     """Find every kernel report in `data`: any text, of any origin, hostile or not.
 
     Spans are byte offsets into `data`, in its UTF-8 form if it is a ``str``. Never raises for
     any content. Of a flood, the first :data:`MAX_REPORTS` reports are read, and of those with
     equal headers the first :data:`MAX_ALIKE`; the others only count as repetitions.
+
+    With `failed`, a bug in reading one report is told there and costs that report alone.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     found = scan(raw)
@@ -40,10 +42,15 @@ def parse_log(data: str | bytes) -> KernelLog:
                 continue
             if collected.is_flood(region.lines[candidate.index].text):
                 continue
-            if candidate.family.dump:
-                collected.tasks.extend(freeze_tasks(_draft(region, candidate.index, starts)))
-            else:
-                collected.add(completion.complete(_report(region, candidate, starts)))
+            try:
+                if candidate.family.dump:
+                    collected.tasks.extend(freeze_tasks(_draft(region, candidate.index, starts)))
+                else:
+                    collected.add(completion.complete(_report(region, candidate, starts)))
+            except Exception as error:
+                if failed is None:
+                    raise
+                failed(error)
     boots = [completion.boot_of(report) for report in collected.reports]
     reports = relate(collected.reports, boots)
     return KernelLog(reports, merge_tasks(collected.tasks), len(raw))

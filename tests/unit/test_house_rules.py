@@ -13,6 +13,7 @@ import kagent
 
 PACKAGE = Path(kagent.__file__).parent
 FLOORS: dict[str, int] = {
+    "installed": 0,
     "errors": 1,
     "settings": 1,
     "text": 1,
@@ -22,9 +23,10 @@ FLOORS: dict[str, int] = {
     "source": 3,
     "commits": 3,
     "resolution": 4,
-    "diagnosis": 5,
-    "report": 5,
-    "agents": 6,
+    "boundary": 5,
+    "diagnosis": 6,
+    "report": 6,
+    "agents": 7,
     "demo": 8,
     "mcp_tools": 8,
     "mcp_server": 9,
