@@ -7,33 +7,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kagent.isolation.child import Session
 
-__all__ = ["runs"]
+__all__ = ["disassemble"]
 
-_KINDS = {1: "register", 2: "immediate", 3: "memory"}  # CS_OP_REG, _IMM, _MEM
+_REG, _IMM, _MEM = 1, 2, 3  # CS_OP_*
 _MAX_INSTRUCTIONS = 4096
 
 
-def runs(
-    session: Session, key: str, arch: str, modes: list[str], wanted: list[tuple[int, int]]
-) -> list[list[dict[str, Any]]]:
-    """The instructions of each ``[start, end)``, as `Instruction` has them."""
-    text = session.given[key]
-    assert isinstance(text, str)
-    data, engine = bytes.fromhex(text), _engine(arch, modes)
-    return [
-        [_plain(insn) for insn in engine.disasm(data[start:end], start, _MAX_INSTRUCTIONS)]
-        for start, end in wanted
-    ]
+def disassemble(
+    session: Session, arch: str, modes: list[str], code: str, address: int, count: int
+) -> list[dict[str, Any]]:
+    """The instructions of `code`, as `Instruction` has them; none where capstone lacks it."""
+    engine = session.once(f"{arch} {modes}", lambda: _engine(arch, modes))
+    if engine is None:
+        return []
+    found = engine.disasm(bytes.fromhex(code), address, min(count or 1 << 30, _MAX_INSTRUCTIONS))
+    return [_plain(insn) for insn in found]
 
 
 def _engine(arch: str, modes: list[str]) -> Any:
     import capstone
 
+    kind = getattr(capstone, f"CS_ARCH_{arch}", None)
+    if kind is None or not capstone.cs_support(kind):
+        return None
     mode = 0
     for name in modes:
         mode |= getattr(capstone, f"CS_MODE_{name}")
-    engine = capstone.Cs(getattr(capstone, f"CS_ARCH_{arch}"), mode)
-    engine.detail = True
+    try:
+        engine = capstone.Cs(kind, mode)
+        engine.detail = True
+    except capstone.CsError:
+        return None
     return engine
 
 
@@ -41,36 +45,40 @@ def _plain(insn: Any) -> dict[str, Any]:
     import capstone
 
     try:
-        written = [insn.reg_name(register) for register in insn.regs_access()[1]]
-    except capstone.CsError:  # not told for every architecture
-        written = []
+        access: list[Any] = [[insn.reg_name(n) for n in group] for group in insn.regs_access()]
+    except capstone.CsError:
+        access = [None, None]
     return {
         "address": insn.address,
         "size": insn.size,
         "mnemonic": insn.mnemonic,
         "op_str": insn.op_str,
         "operands": [_operand(insn, op) for op in insn.operands],
-        "written": [name for name in written if name],
+        "read": access[0],
+        "written": access[1],
     }
 
 
 def _operand(insn: Any, op: Any) -> dict[str, Any]:
-    kind = _KINDS.get(op.type, "other")
-    found: dict[str, Any] = {"kind": kind, "size": getattr(op, "size", 0)}
-    if kind == "register":
-        found["register"] = insn.reg_name(op.reg)
-    elif kind == "immediate":
-        found["immediate"] = op.imm
-    elif kind == "memory":
-        found["memory"] = {
-            "base": _name(insn, op.mem.base),
-            "index": _name(insn, getattr(op.mem, "index", 0)),
-            "scale": getattr(op.mem, "scale", 1),
-            "disp": op.mem.disp,
-            "segment": _name(insn, getattr(op.mem, "segment", 0)),
-        }
-    found["written"] = bool(getattr(op, "access", 0) & 2)  # CS_AC_WRITE
-    return found
+    mem = getattr(op, "mem", None) if op.type == _MEM else None
+    return {
+        "type": op.type,
+        "reg": _name(insn, op.reg) if op.type == _REG else None,
+        "imm": op.imm if op.type == _IMM else None,
+        "mem": _memory(insn, mem) if hasattr(mem, "base") else None,
+        "size": getattr(op, "size", 0),
+        "access": getattr(op, "access", 0),
+    }
+
+
+def _memory(insn: Any, mem: Any) -> dict[str, Any]:
+    return {
+        "base": _name(insn, mem.base),
+        "index": _name(insn, getattr(mem, "index", 0)),
+        "scale": getattr(mem, "scale", 1),
+        "disp": mem.disp,
+        "segment": _name(insn, getattr(mem, "segment", 0)),
+    }
 
 
 def _name(insn: Any, register: int) -> str | None:

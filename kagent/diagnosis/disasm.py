@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from kagent.diagnosis.instructions import Instruction, disassembled
-from kagent.errors import CorruptDataError
+from kagent.diagnosis.instructions import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-__all__ = ["Code", "Decoded", "Operand", "decode", "disassemble", "parse_code"]
+__all__ = ["Code", "Decoded", "Operand", "decode", "disassemble", "engine", "parse_code"]
 
 _TOKEN = re.compile(r"([<(\[]?)([0-9a-fA-F]{2,16})[>)\]]?")
 _MAX_TOKENS = 256
-_LOOK_BACK = 64
-"""Bytes before the trap that are tried as the start of an instruction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +97,8 @@ class Decoded:
     operands: tuple[Operand, ...] = ()
     target: str | None = None
     """The register an indirect call or jump goes through."""
-    before: tuple[Instruction, ...] = field(default=(), repr=False, compare=False)
-    """Instructions that precede it, in order, as far as they can be told apart."""
+    before: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    """Capstone instructions that precede it, in order, as far as they can be told apart."""
 
 
 def parse_code(code: str, arch: str) -> Code | None:
@@ -124,25 +121,29 @@ def parse_code(code: str, arch: str) -> Code | None:
     return None if trap is None else Code(bytes(data), trap, arch)
 
 
-def decode(code: str | Code | None, arch: str | None) -> Decoded | None:
-    """The instruction at the marked byte of a ``Code:`` line, or at the trap of `Code`.
+def engine(arch: str) -> Engine:
+    """A disassembler with details switched on, in the child."""
+    row = _ARCHES[arch]
+    order = "BIG_ENDIAN" if row.big_endian else "LITTLE_ENDIAN"
+    return Engine(row.capstone, (*row.modes, order))
 
-    None where there is none, or where capstone failed on the bytes.
-    """
+
+def decode(code: str | Code | None, arch: str | None) -> Decoded | None:
+    """The instruction at the marked byte of a ``Code:`` line, or at the trap of `Code`."""
     parsed = parse_code(code, arch) if isinstance(code, str) and arch else code
     if not isinstance(parsed, Code) or parsed.arch not in _ARCHES:
         return None
-    before, after = _around(parsed)
-    if not after:
+    md = engine(parsed.arch)
+    insn = next(md.disasm(parsed.data[parsed.trap :], parsed.trap, 1), None)
+    if insn is None:
         return None
-    insn = after[0]
     return Decoded(
         text=f"{insn.mnemonic} {insn.op_str}".strip(),
         mnemonic=insn.mnemonic,
         size=insn.size,
         operands=_operands(insn, parsed.arch),
         target=_branch_register(insn),
-        before=before,
+        before=_preceding(md, parsed),
     )
 
 
@@ -151,77 +152,77 @@ def disassemble(code: str, arch: str) -> list[tuple[int, str, bool]]:
     parsed = parse_code(code, arch)
     if parsed is None:
         return []
-    before, after = _around(parsed)
+    md = engine(parsed.arch)
+    listing = [*_preceding(md, parsed), *md.disasm(parsed.data[parsed.trap :], parsed.trap)]
     return [
         (
             insn.address - parsed.trap,
             f"{insn.mnemonic} {insn.op_str}".strip(),
             insn.address == parsed.trap,
         )
-        for insn in (*before, *after)
+        for insn in listing
     ]
 
 
-def _around(code: Code) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
-    """Instructions before the trap, and from it on; none where capstone failed."""
-    row = _ARCHES[code.arch]
-    modes = (*row.modes, "BIG_ENDIAN" if row.big_endian else "LITTLE_ENDIAN")
-    starts = range(max(0, code.trap - _LOOK_BACK), code.trap)
-    runs = [(code.trap, len(code.data)), *((start, code.trap) for start in starts)]
-    try:
-        after, *before = disassembled(row.capstone, modes, code.data, runs)
-    except CorruptDataError:
-        return (), ()
-    return _preceding(before, code.trap), after
-
-
-def _preceding(runs: Sequence[Sequence[Instruction]], trap: int) -> tuple[Instruction, ...]:
+def _preceding(md: Any, code: Code) -> tuple[Any, ...]:
     """Instructions before the trap.
 
     Where the first byte printed falls inside an instruction, decoding starts wrong but soon falls
     into step; so every start that ends exactly at the trap votes for the boundaries it met.
     """
     votes: dict[int, int] = {}
-    found: dict[int, Instruction] = {}
-    for run in runs:
-        if run and run[-1].address + run[-1].size == trap:
+    found: dict[int, Any] = {}
+    for start in range(max(0, code.trap - 64), code.trap):
+        run = list(md.disasm(code.data[start : code.trap], start))
+        if run and run[-1].address + run[-1].size == code.trap:
             for insn in run:
                 votes[insn.address] = votes.get(insn.address, 0) + 1
                 found[insn.address] = insn
-    chain: list[Instruction] = []
-    end = trap
+    chain: list[Any] = []
+    end = code.trap
     while ends := [a for a, insn in found.items() if a + insn.size == end]:
         end = max(ends, key=lambda address: votes[address])
         chain.append(found[end])
     return tuple(reversed(chain))
 
 
-def _branch_register(insn: Instruction) -> str | None:
+def _branch_register(insn: Any) -> str | None:
+    import capstone
+
     if insn.mnemonic not in _INDIRECT or not insn.operands:
         return None
-    return insn.operands[0].register
+    first = insn.operands[0]
+    return str(insn.reg_name(first.reg)) if first.type == capstone.CS_OP_REG else None
 
 
-def _operands(insn: Instruction, arch: str) -> tuple[Operand, ...]:
+def _operands(insn: Any, arch: str) -> tuple[Operand, ...]:
     if arch in ("x86_64", "i386"):
         return _x86_operands(insn, arch)
+    import capstone
+
     row = _ARCHES[arch]
-    write = insn.mnemonic.startswith(row.stores)
-    return tuple(
-        Operand(
-            base=None if mem.base in row.zero else mem.base,
-            index=mem.index,
-            scale=1,
-            disp=mem.disp,
-            size=_risc_size(insn),
-            access="write" if write else "read",
+    found = []
+    for op in insn.operands:
+        if op.type != capstone.CS_OP_MEM:
+            continue
+        mem = op.mem
+        base = insn.reg_name(mem.base) if mem.base else None
+        index = getattr(mem, "index", 0)
+        write = insn.mnemonic.startswith(row.stores)
+        found.append(
+            Operand(
+                base=None if base in row.zero else base,
+                index=insn.reg_name(index) if index else None,
+                scale=1,
+                disp=mem.disp,
+                size=_risc_size(insn),
+                access="write" if write else "read",
+            )
         )
-        for op in insn.operands
-        if (mem := op.memory) is not None
-    )
+    return tuple(found)
 
 
-def _risc_size(insn: Instruction) -> int | None:
+def _risc_size(insn: Any) -> int | None:
     """Access size from the mnemonic's last letter (``ldrb``, ``lhu``, ``stw``) or the register."""
     name = insn.mnemonic.rstrip("u").split(".")[-1]
     if insn.mnemonic.startswith(("ld", "st")) and insn.op_str[:1] in ("w", "x"):  # arm64
@@ -230,22 +231,28 @@ def _risc_size(insn: Instruction) -> int | None:
     return {"b": 1, "h": 2, "w": 4, "d": 8}.get(name[-1])
 
 
-def _x86_operands(insn: Instruction, arch: str) -> tuple[Operand, ...]:
+def _x86_operands(insn: Any, arch: str) -> tuple[Operand, ...]:
+    from capstone import CS_AC_WRITE
+    from capstone.x86 import X86_OP_MEM
+
     if insn.mnemonic.startswith(_SHIFT_ONLY):
         return ()
-    found = [
-        Operand(
-            base=mem.base,
-            index=mem.index,
-            scale=mem.scale,
-            disp=mem.disp,
-            size=op.size or None,
-            access="write" if op.written else "read",
-            segment=mem.segment,
+    found = []
+    for op in insn.operands:
+        if op.type != X86_OP_MEM:
+            continue
+        mem = op.mem
+        found.append(
+            Operand(
+                base=insn.reg_name(mem.base) if mem.base else None,
+                index=insn.reg_name(mem.index) if mem.index else None,
+                scale=mem.scale,
+                disp=mem.disp,
+                size=op.size or None,
+                access="write" if op.access & CS_AC_WRITE else "read",
+                segment=insn.reg_name(mem.segment) if mem.segment else None,
+            )
         )
-        for op in insn.operands
-        if (mem := op.memory) is not None
-    ]
     word = 8 if arch == "x86_64" else 4
     stack = "rsp" if arch == "x86_64" else "esp"
     if insn.mnemonic.startswith(("push", "call")):

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from kagent.diagnosis.instructions import Instruction, OperandOf
+from typing import Any, Literal
 
 __all__ = ["Origin", "Step", "full_register", "origin", "provenance", "shadow_source",
            "untouched"]  # fmt: skip
 
 _KASAN_SCALE = 3
+_REG, _IMM, _MEM = 1, 2, 3  # capstone's X86_OP_*
 _MASK = (1 << 64) - 1
 
 
@@ -57,7 +56,7 @@ def full_register(name: str) -> str:
     return name
 
 
-def origin(insns: Sequence[Instruction], register: str) -> Origin | None:
+def origin(insns: Sequence[Any], register: str) -> Origin | None:
     """What `register` holds after `insns`, through register copies, if still recomputable.
 
     The registers it was computed from must not have changed since, so that their dumped values
@@ -67,33 +66,26 @@ def origin(insns: Sequence[Instruction], register: str) -> Origin | None:
     if at is None or len(insns[at].operands) != 2:
         return None
     insn, source = insns[at], insns[at].operands[1]
-    if (disp := _added(insn, source)) is not None:
+    if insn.mnemonic in ("add", "sub") and source.type == _IMM:
+        disp = source.imm if insn.mnemonic == "add" else -source.imm
         alias = _alias(insns, at, register)
         return Origin("address", alias or register, disp, moved=alias is None)
     if insn.mnemonic not in ("mov", "lea"):
         return None
-    if source.register:
-        return origin(insns[:at], full_register(source.register))
-    memory = source.memory
-    if memory is None or not memory.base:
+    if source.type == _REG:
+        return origin(insns[:at], full_register(insn.reg_name(source.reg)))
+    if source.type != _MEM or not source.mem.base:
         return None
-    base = full_register(memory.base)
-    index = full_register(memory.index) if memory.index else None
+    base = full_register(insn.reg_name(source.mem.base))
+    index = full_register(insn.reg_name(source.mem.index)) if source.mem.index else None
     if insn.mnemonic == "mov":
-        return None if base == "rip" else Origin("load", base, memory.disp, index)
+        return None if base == "rip" else Origin("load", base, source.mem.disp, index)
     later = insns[at + 1 :]
     if base == "rip" or any(_last_write(later, r) is not None for r in (base, index) if r):
         return None
     if register in (base, index):
         return None
-    return Origin("address", base, memory.disp, index, memory.scale)
-
-
-def _added(insn: Instruction, source: OperandOf) -> int | None:
-    """The constant that an instruction adds to its first operand."""
-    if insn.mnemonic not in ("add", "sub") or source.immediate is None:
-        return None
-    return source.immediate if insn.mnemonic == "add" else -source.immediate
+    return Origin("address", base, source.mem.disp, index, source.mem.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +99,7 @@ class Step:
 _MAX_STEPS = 6
 
 
-def provenance(
-    insns: Sequence[Instruction], register: str
-) -> Iterator[tuple[str, bool, tuple[Step, ...]]]:
+def provenance(insns: Sequence[Any], register: str) -> Iterator[tuple[str, bool, tuple[Step, ...]]]:
     """From which registers `register` was made, by which steps: nearest first.
 
     Each comes with whether its dumped value is the one that was used. Yields `register` itself,
@@ -123,21 +113,22 @@ def provenance(
         if at is None or len(insns[at].operands) != 2:
             return
         insn, source = insns[at], insns[at].operands[1]
-        if (disp := _added(insn, source)) is not None:
+        if insn.mnemonic in ("add", "sub") and source.type == _IMM:
+            disp = source.imm if insn.mnemonic == "add" else -source.imm
             steps = (Step(disp), *steps)
-        elif insn.mnemonic == "mov" and source.register:
-            register = full_register(source.register)
-        elif insn.mnemonic in ("mov", "lea") and source.memory:
-            if not source.memory.base or source.memory.index:
+        elif insn.mnemonic == "mov" and source.type == _REG:
+            register = full_register(insn.reg_name(source.reg))
+        elif insn.mnemonic in ("mov", "lea") and source.type == _MEM:
+            if not source.mem.base or source.mem.index:
                 return
-            register = full_register(source.memory.base)
-            steps = (Step(source.memory.disp, load=insn.mnemonic == "mov"), *steps)
+            register = full_register(insn.reg_name(source.mem.base))
+            steps = (Step(source.mem.disp, load=insn.mnemonic == "mov"), *steps)
         else:
             return
         end = at
 
 
-def shadow_source(insns: Sequence[Instruction], register: str) -> str | None:
+def shadow_source(insns: Sequence[Any], register: str) -> str | None:
     """The register that holds the address whose KASAN shadow index is in `register`.
 
     Compilers emit ``mov idx, addr; shr idx, 3`` before the shadow load (inline instrumentation).
@@ -145,19 +136,16 @@ def shadow_source(insns: Sequence[Instruction], register: str) -> str | None:
     at = _last_write(insns, register)
     if at is None or insns[at].mnemonic != "shr" or len(insns[at].operands) != 2:
         return None
-    if insns[at].operands[1].immediate != _KASAN_SCALE:
+    if insns[at].operands[1].imm != _KASAN_SCALE:
         return None
     copy = _last_write(insns[:at], register)
-    if copy is None or insns[copy].mnemonic != "mov":
+    if copy is None or insns[copy].mnemonic != "mov" or insns[copy].operands[1].type != _REG:
         return None
-    copied = insns[copy].operands[1].register
-    if copied is None:
-        return None
-    source = full_register(copied)
+    source = full_register(insns[copy].reg_name(insns[copy].operands[1].reg))
     return source if _last_write(insns[copy + 1 :], source) is None else None
 
 
-def untouched(insns: Sequence[Instruction], register: str, offset: int | None) -> bool:
+def untouched(insns: Sequence[Any], register: str, offset: int | None) -> bool:
     """Whether `register` still holds what it did `offset` bytes before the end of `insns`.
 
     False where that many bytes are not at hand.
@@ -169,13 +157,12 @@ def untouched(insns: Sequence[Instruction], register: str, offset: int | None) -
     return sum(insn.size for insn in since) == offset and _last_write(since, register) is None
 
 
-def _alias(insns: Sequence[Instruction], at: int, register: str) -> str | None:
+def _alias(insns: Sequence[Any], at: int, register: str) -> str | None:
     """Another register that still holds what `register` held before instruction `at`."""
     for n in range(at - 1, -1, -1):
         insn = insns[n]
-        names = [full_register(op.register) for op in insn.operands if op.register]
-        if insn.mnemonic == "mov" and len(names) == len(insn.operands) == 2:
-            target, source = names
+        if insn.mnemonic == "mov" and all(op.type == _REG for op in insn.operands):
+            target, source = (full_register(insn.reg_name(op.reg)) for op in insn.operands)
             if source == register and _last_write(insns[n + 1 :], target) is None:
                 return target
         if _last_write(insns[n : n + 1], register) is not None:
@@ -183,13 +170,13 @@ def _alias(insns: Sequence[Instruction], at: int, register: str) -> str | None:
     return None
 
 
-def _last_write(insns: Sequence[Instruction], register: str) -> int | None:
+def _last_write(insns: Sequence[Any], register: str) -> int | None:
     for at in range(len(insns) - 1, -1, -1):
         insn = insns[at]
         if insn.mnemonic == "call":
             if register in _CALL_CLOBBERED:
                 return at
-        elif register in map(full_register, insn.written):
+        elif any(full_register(insn.reg_name(reg)) == register for reg in insn.regs_access()[1]):
             return at
     return None
 
