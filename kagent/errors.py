@@ -9,7 +9,8 @@
     │   └── MissingExtraError an optional dependency is not installed
     ├── CorruptDataError      a file is there but damaged or of another kind or build
     │   ├── IndexCorruptError a commit index fails its checks
-    │   └── MismatchError     debug info that does not belong to the crashed kernel
+    │   ├── MismatchError     debug info that does not belong to the crashed kernel
+    │   └── NativeCodeError   a library crashed or hung on it, in the child kept for that
     ├── ModelError            the language model endpoint failed or answered nonsense
     ├── OutputError           the result cannot be written: full disk, closed output
     └── IncompleteError       a result with gaps, where ``--strict`` asked for a whole one
@@ -35,6 +36,7 @@ __all__ = [
     "MissingDataError",
     "MissingExtraError",
     "ModelError",
+    "NativeCodeError",
     "NoReportError",
     "OutputError",
 ]
@@ -118,6 +120,16 @@ class IndexCorruptError(CorruptDataError):
 
 class MismatchError(CorruptDataError):
     """Debug info of another build than the crashed kernel's."""
+
+
+class NativeCodeError(CorruptDataError):
+    """A native library crashed, hung or gave no sound answer on data that came with a log."""
+
+    def __init__(self, message: str, *, part: str, repeated: bool = False) -> None:
+        """`part` is the library; `repeated` says that it was not even tried again."""
+        super().__init__(message)
+        self.part = part
+        self.repeated = repeated
 
 
 class ModelError(KagentError):

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kagent import diagnosis, klog
-from kagent.boundary import attempt, expert, nothing
+from kagent.boundary import attempt, expert, nothing, record
 from kagent.commits.model import CrashQuery
 from kagent.diagnosis import Explanation
 from kagent.diagnosis.reader import LineSource, TypeSource
 from kagent.errors import MismatchError
+from kagent.isolation import on_failure
 from kagent.klog.frame_model import Frame
 from kagent.klog.model import KernelLog, Report
 from kagent.report import plain
@@ -39,6 +40,9 @@ __all__ = [
     "symbolize_frames",
     "to_markdown",
 ]
+
+# Who asks a native library goes on without its answer; the run has to know that it lacks one.
+on_failure(record)
 
 
 def _undecoded(_symbolizer: Symbolizer, frames: Sequence[Frame]) -> list[Symbolized]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kagent.agents.experts import BoundedSource, BoundedTypes
 from kagent.boundary import expert, nothing
 from kagent.errors import InputError, KagentError
+from kagent.isolation import isolated
 from kagent.klog.model import Context
 from kagent.resolution import FixStatus
 from kagent.settings import Settings
@@ -81,8 +82,16 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
     """Everything the settings name, for the kernel that crashed.
 
     Opening again is cheap: the rooms below keep what they parsed, keyed by the files' content.
-    What can be opened no more, in a run that had it, fails alone.
+    What can be opened no more, in a run that had it, fails alone. Native code reads what came with
+    the log in the child that is kept for these files.
     """
+    given = (settings.vmlinux, settings.modules, settings.kernel_src, settings.source_map)
+    with isolated(given), _opened(settings, crashed) as box:
+        yield box
+
+
+@contextmanager
+def _opened(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
     tree, notes = _kernel_tree(settings.kernel_src, crashed)
     trees = _other_trees(settings)
     if tree:  # after what is mapped, before what lies beside the modules

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from kagent.diagnosis.instructions import Engine, Instruction
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -30,6 +32,7 @@ __all__ = [
 _TOKEN = re.compile(r"([<(\[]?)\b([0-9a-fA-F]{2,16}|X{8})\b[>)\]]?")
 _MAX_TOKENS = 256
 _HALFWORD = 4
+_REG, _IMM = 1, 2  # CS_OP_*
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,37 +251,19 @@ def parse_code(code: str, arch: str) -> Code | None:
     return None if trap is None else Code(bytes(data), trap, arch, halfwords)
 
 
-def engine(arch: str, *, halfwords: bool = False) -> Any:
-    """A capstone engine with details switched on; None where this capstone lacks it."""
-    import capstone
-
+def engine(arch: str, *, halfwords: bool = False) -> Engine:
+    """A disassembler with details switched on, in the child."""
     row = _ARCHES[arch]
-    mode = capstone.CS_MODE_BIG_ENDIAN if row.big_endian else capstone.CS_MODE_LITTLE_ENDIAN
-    kind = getattr(capstone, f"CS_ARCH_{row.capstone}", None)
-    if kind is None or not capstone.cs_support(kind):
-        return None
-    for name in (halfwords and row.halfwords) or row.modes:
-        mode |= getattr(capstone, f"CS_MODE_{name}")
-    try:
-        md = capstone.Cs(kind, mode)
-        md.detail = True
-    except capstone.CsError:
-        return None
-    return md
+    modes = (halfwords and row.halfwords) or row.modes
+    return Engine(row.capstone, (*modes, "BIG_ENDIAN" if row.big_endian else "LITTLE_ENDIAN"))
 
 
-def written(insn: Any) -> frozenset[str] | None:
-    """Names of the registers that a capstone instruction writes.
+def written(insn: Instruction) -> frozenset[str] | None:
+    """Names of the registers that an instruction writes.
 
     None where capstone does not know: it does for x86 and arm, but not for powerpc, mips, ...
     """
-    import capstone
-
-    try:
-        _, registers = insn.regs_access()
-    except capstone.CsError:
-        return None
-    return frozenset(insn.reg_name(register) for register in registers)
+    return None if insn.written is None else frozenset(insn.written)
 
 
 def decode(code: str | Code | None, arch: str | None, *, delayed: bool = False) -> Decoded | None:
@@ -290,8 +275,6 @@ def decode(code: str | Code | None, arch: str | None, *, delayed: bool = False) 
     if not isinstance(parsed, Code) or parsed.arch not in _ARCHES:
         return None
     md = engine(parsed.arch, halfwords=parsed.halfwords)
-    if md is None:
-        return None
     marked = list(md.disasm(parsed.data[parsed.trap :], parsed.trap, 2))
     slot = delayed and _ARCHES[parsed.arch].delay_slot
     if len(marked) <= slot:
@@ -310,9 +293,9 @@ def decode(code: str | Code | None, arch: str | None, *, delayed: bool = False) 
 def disassemble(code: str, arch: str) -> list[tuple[int, str, bool]]:
     """All of a ``Code:`` line: (offset from the trap, instruction, is the trapping one)."""
     parsed = parse_code(code, arch)
-    md = engine(parsed.arch, halfwords=parsed.halfwords) if parsed else None
-    if parsed is None or md is None:
+    if parsed is None:
         return []
+    md = engine(parsed.arch, halfwords=parsed.halfwords)
     listing = [*_preceding(md, parsed), *md.disasm(parsed.data[parsed.trap :], parsed.trap)]
     return [
         (
@@ -346,31 +329,28 @@ def _preceding(md: Any, code: Code) -> tuple[Any, ...]:
     return tuple(reversed(chain))
 
 
-def _branch_register(insn: Any, arch: str) -> str | None:
-    import capstone
-
+def _branch_register(insn: Instruction, arch: str) -> str | None:
     if insn.mnemonic not in _INDIRECT:
         return None
     if arch.startswith("ppc"):
         return "ctr" if insn.mnemonic.startswith("bctr") else None
-    registers = [op.reg for op in insn.operands if op.type == capstone.CS_OP_REG]
-    if not registers or (arch in _X86 and insn.operands[0].type != capstone.CS_OP_REG):
+    registers = [op.reg for op in insn.operands if op.type == _REG]
+    if not registers or (arch in _X86 and insn.operands[0].type != _REG):
         return None
     # The other register of `jalr ra, t1` and `basr %r14, %r1` is where the return address goes.
-    return _name(insn, registers[-1], arch)
+    return _name(registers[-1], arch)
 
 
 _X86 = ("x86_64", "i386")
 
 
-def _name(insn: Any, register: int, arch: str) -> str | None:
-    """A register as the kernel's dump names it."""
-    name = insn.reg_name(register) if register else None
+def _name(register: str | None, arch: str) -> str | None:
+    """A register of capstone's as the kernel's dump names it."""
     numbered = _ARCHES[arch].registers
-    return f"r{numbered.index(name)}" if name in numbered else name
+    return f"r{numbered.index(register)}" if register in numbered else register
 
 
-def _operands(insn: Any, arch: str) -> tuple[Operand, ...]:
+def _operands(insn: Instruction, arch: str) -> tuple[Operand, ...]:
     if arch in _X86:
         return _x86_operands(insn, arch)
     row = _ARCHES[arch]
@@ -382,8 +362,8 @@ def _operands(insn: Any, arch: str) -> tuple[Operand, ...]:
         access[0] = "write"  # of two, s390's target comes first
     return tuple(
         Operand(
-            base=_nonzero(_name(insn, base, arch), row),
-            index=_nonzero(_name(insn, index, arch), row),
+            base=_nonzero(_name(base, arch), row),
+            index=_nonzero(_name(index, arch), row),
             scale=1,
             disp=disp,
             size=_risc_size(insn, row),
@@ -397,28 +377,24 @@ def _nonzero(name: str | None, row: _Arch) -> str | None:
     return None if name in row.zero else name
 
 
-def _memory_parts(insn: Any, row: _Arch) -> Iterator[tuple[int, int, int]]:
-    """(base, index, displacement) of each memory operand, by capstone's register numbers.
+def _memory_parts(insn: Instruction, row: _Arch) -> Iterator[tuple[str | None, str | None, int]]:
+    """(base, index, displacement) of each memory operand, by capstone's names.
 
-    For some instructions capstone lists the registers of the operand one by one.
+    For some instructions capstone lists the parts of the operand one by one.
     """
-    import capstone
-
     operands = insn.operands
-    memory = [op.mem for op in operands if op.type == capstone.CS_OP_MEM and hasattr(op, "mem")]
-    for mem in memory:
-        if hasattr(mem, "base"):
-            yield mem.base, getattr(mem, "index", 0) or 0, mem.disp
+    memory = [op.mem for op in operands if op.mem is not None]
+    yield from ((mem.base, mem.index, mem.disp) for mem in memory)
     if memory or len(operands) < 2:
         return
     kinds = [op.type for op in operands]
-    if row.indexed is not None and row.indexed.match(insn.mnemonic) and set(kinds) == {1}:
+    if row.indexed is not None and row.indexed.match(insn.mnemonic) and set(kinds) == {_REG}:
         yield operands[-2].reg, operands[-1].reg, 0
-    elif _COMPRESSED.match(insn.mnemonic) and kinds[-2:] == [capstone.CS_OP_IMM, 1]:
-        yield operands[-1].reg, 0, operands[-2].imm
+    elif _COMPRESSED.match(insn.mnemonic) and kinds[-2:] == [_IMM, _REG]:
+        yield operands[-1].reg, None, operands[-2].imm or 0
 
 
-def _risc_size(insn: Any, row: _Arch) -> int | None:
+def _risc_size(insn: Instruction, row: _Arch) -> int | None:
     """Access size from the mnemonic (``ldrb``, ``lhu``, ``stw``) or, on arm64, the register."""
     if row.sizes:
         return next((size for pattern, size in row.sizes if pattern.match(insn.mnemonic)), None)

@@ -12,7 +12,8 @@ from pathlib import Path
 from kagent.errors import InputError, MissingDataError
 from kagent.klog.release import revision_candidates
 from kagent.source import call_paths, callers, history, types
-from kagent.source.c_syntax import CSource, FunctionSpan
+from kagent.source.c_source import CSource
+from kagent.source.c_syntax import FunctionSpan
 from kagent.source.git import GitRepository
 from kagent.source.lookup import OUTSIDE_KERNEL, definitions_in, rank_path
 from kagent.source.maintainers import Maintainers, SubsystemEntry
@@ -250,7 +251,7 @@ class SourceTree:
         path = confined(path)
         with self._lock:
             if path not in self._parsed:
-                self._parsed[path] = CSource(self._text(path))
+                self._parsed[path] = CSource(self._text(path), path)
                 while len(self._parsed) > _CACHED_FILES:
                     self._parsed.popitem(last=False)
             self._parsed.move_to_end(path)

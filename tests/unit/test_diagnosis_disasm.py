@@ -218,11 +218,10 @@ def test_where_an_indirect_call_goes(arch, code, register):
 
 
 def test_capstone_without_an_architecture(monkeypatch):
-    import capstone
+    from kagent.diagnosis import capstone_child
 
-    monkeypatch.setattr(capstone, "cs_support", lambda kind: False)
-    assert disasm.decode("<e9230010>", "ppc64") is None
-    assert disasm.disassemble("<e9230010>", "ppc64") == []
+    monkeypatch.setattr("capstone.cs_support", lambda kind: False)
+    assert capstone_child._engine("PPC", ["64", "BIG_ENDIAN"]) is None
 
 
 def test_code_of_a_file_needs_its_byte_order():

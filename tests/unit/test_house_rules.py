@@ -17,6 +17,7 @@ FLOORS: dict[str, int] = {
     "errors": 1,
     "settings": 1,
     "text": 1,
+    "isolation": 2,
     "klog": 2,
     "symbols": 3,
     "source": 3,
