@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from kagent.agents.state import State
-from kagent.agents.toolbox import Toolbox, open_toolbox
-from kagent.diagnosis import (
-    GraphResult,
+from kagent.agents.experts import (
     crash_query,
     decode_fault,
     explain,
-    frames_of,
     functions_to_read,
     memory_facts,
-    shows_blocked_tasks,
     subsystem,
-    wait_facts,
+    symbolize_frames,
 )
+from kagent.agents.state import State
+from kagent.agents.toolbox import Toolbox, open_toolbox
+from kagent.boundary import expert, nothing
+from kagent.diagnosis import GraphResult, frames_of, shows_blocked_tasks, wait_facts
 from kagent.errors import MismatchError
 from kagent.klog.model import KernelLog, Report
 from kagent.settings import Settings
@@ -56,7 +55,7 @@ def decode(state: State, settings: Settings) -> Step:
     report, known = primary_report(state), state["symbolized"]
     facts: dict[str, Any] = {}
     with open_toolbox(settings, report.context) as box:
-        fault = decode_fault(report, known, types=box.symbolizer, source=box.source)
+        fault = decode_fault(report, known, types=box.types, source=box.lines)
         memory = memory_facts(report, known)
         waits = _waits(state, box)
         searchable = box.index is not None
@@ -77,6 +76,7 @@ def decode(state: State, settings: Settings) -> Step:
     }
 
 
+@expert("locks", otherwise=nothing)
 def _waits(state: State, box: Toolbox) -> GraphResult | None:
     """Who is stuck because of the crash: tasks that wait for what its victim held.
 
@@ -85,7 +85,7 @@ def _waits(state: State, box: Toolbox) -> GraphResult | None:
     log = state["kernel_log"]
     if state.get("deadlock") is not None or not shows_blocked_tasks(log):
         return None
-    found = wait_facts(log, state["symbolized"], source=box.source, types=box.symbolizer)
+    found = wait_facts(log, state["symbolized"], source=box.lines, types=box.types)
     return found if found.deadlock.cycles or found.deadlock.victims else None
 
 
@@ -111,7 +111,7 @@ def symbolize(log: KernelLog, box: Toolbox) -> tuple[list[Symbolized], list[str]
     """Source lines for every frame of the log, in one pass; what could not be used, in words."""
     frames = frames_of(log)
     try:
-        found = box.symbolizer.symbolize(frames)
+        found = symbolize_frames(box.symbolizer, frames)
     except MismatchError as error:
         note = f"debug info was refused: {error}" + (f" ({error.hint})" if error.hint else "")
         return [Symbolized(frame, note="debug info is of another build") for frame in frames], [

@@ -20,6 +20,7 @@ from kagent.agents.classify import classify, force
 from kagent.agents.compiled import Graph
 from kagent.agents.deadlock import deadlock_synthesis, split_tasks, task_analyzer, wait_graph
 from kagent.agents.general import general_analyzer
+from kagent.agents.node import abounded_tool, bounded_tool
 from kagent.agents.reformat import reformat
 from kagent.agents.request import Request
 from kagent.agents.state import InputState, OutputState, Route, State
@@ -55,12 +56,12 @@ def build_graph(
         "reformat": reformat,
         "classify": force(route) if route else classify,
         "general_analyzer": general_analyzer,
-        "tools": ToolNode(TOOLS, messages_key="scratch"),
+        "tools": _tool_node("tools"),
         "split_tasks": split_tasks,
         "task_analyzer": task_analyzer,
         "wait_graph": wait_graph,
         "deadlock_synthesis": deadlock_synthesis,
-        "deadlock_tools": ToolNode(TOOLS, messages_key="scratch", name="deadlock_tools"),
+        "deadlock_tools": _tool_node("deadlock_tools"),
         "verify": verify,
         "synthesizer": synthesizer,
     }
@@ -82,3 +83,13 @@ def build_graph(
     # An analyser and its tools take two steps a model call; LangGraph's own limit is 25 in all.
     # Sub-agents mostly wait for their model: the default, four threads more than cores, is few.
     return compiled.with_config(recursion_limit=_MAX_STEPS, max_concurrency=_MAX_CONCURRENCY)
+
+
+def _tool_node(name: str) -> ToolNode:
+    return ToolNode(
+        TOOLS,
+        name=name,
+        messages_key="scratch",
+        wrap_tool_call=bounded_tool,
+        awrap_tool_call=abounded_tool,
+    )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command, Overwrite
 
+from kagent.agents.experts import canonical
 from kagent.agents.node import node
 from kagent.agents.restore import restore
 from kagent.agents.state import State
+from kagent.boundary import record
 from kagent.errors import InputError
 from kagent.klog import parse_log
-from kagent.klog import reformat as canonical
 from kagent.resolution import Usage
 from kagent.settings import Settings
 
@@ -39,7 +41,7 @@ def reformat(state: State, runtime: Runtime[Settings]) -> Command[Literal["class
             f"the log has {len(text):,} characters; at most {settings.max_log_bytes:,} are read",
             hint="cut it around the report, or raise KAGENT_MAX_LOG_BYTES",
         )
-    log, usage = parse_log(text), Usage()
+    log, usage = parse_log(text, failed=partial(record, "parse")), Usage()
     notes = [settings.key_withheld] if settings.model and settings.key_withheld else []
     if not log.reports and settings.model and text.strip():
         text, log, more, usage = restore(text, settings)

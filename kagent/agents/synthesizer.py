@@ -10,14 +10,13 @@ from langgraph.runtime import Runtime
 
 import kagent
 from kagent.agents.answers import Draft
+from kagent.agents.experts import advise, missing_data, to_markdown
 from kagent.agents.model import endpoint_of
 from kagent.agents.node import node
 from kagent.agents.state import State
 from kagent.agents.toolbox import fix_statuses
 from kagent.commits.model import Hit
-from kagent.diagnosis import advise, missing_data
 from kagent.klog.model import Context, Frame, KernelLog, Report
-from kagent.report.markdown import to_markdown
 from kagent.resolution import (
     Actions,
     Engine,

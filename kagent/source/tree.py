@@ -13,7 +13,8 @@ from kagent.errors import InputError, MissingDataError
 from kagent.klog.release import revision_candidates
 from kagent.repository import Repository, is_bare, is_repository
 from kagent.source import call_paths, callers, history, types
-from kagent.source.c_syntax import CSource, FunctionSpan
+from kagent.source.c_source import CSource
+from kagent.source.c_syntax import FunctionSpan
 from kagent.source.lookup import OUTSIDE_KERNEL, definitions_in, rank_path
 from kagent.source.maintainers import Maintainers, SubsystemEntry
 from kagent.source.model import Excerpt, FunctionSource, rows
@@ -274,7 +275,7 @@ class SourceTree:
         path = confined(path)
         with self._lock:
             if path not in self._parsed:
-                self._parsed[path] = CSource(self._text(path))
+                self._parsed[path] = CSource(self._text(path), path)
                 while len(self._parsed) > _CACHED_FILES:
                     self._parsed.popitem(last=False)
             self._parsed.move_to_end(path)

@@ -13,11 +13,13 @@ import kagent
 
 PACKAGE = Path(kagent.__file__).parent
 FLOORS: dict[str, int] = {
+    "installed": -2,
     "errors": -1,
     "confine": 0,
     "sources": 0,
     "settings": 1,
     "text": 1,
+    "isolation": 2,
     "egress": 2,
     "klog": 2,
     "repository": 2,
@@ -25,9 +27,10 @@ FLOORS: dict[str, int] = {
     "source": 3,
     "commits": 3,
     "resolution": 4,
-    "diagnosis": 5,
-    "report": 5,
-    "agents": 6,
+    "boundary": 5,
+    "diagnosis": 6,
+    "report": 6,
+    "agents": 7,
     "demo": 8,
     "mcp_tools": 8,
     "mcp_server": 9,
