@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.evil_dwarf import build_evil_module
 from support.kernel_elf import build_module, need, run
 
 import kagent
@@ -385,3 +386,27 @@ def test_a_source_made_to_hurt_the_parser(text: str, tmp_path: Path) -> None:
         tree.lookup(["f"])
         assert tree.lookup(["good"])["good"][0].path == "good.c"
     worker.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "depth"),
+    [
+        ("pointer", 100),
+        ("pointer", 100_000),
+        ("array", 100_000),
+        ("pointer-own", 1),
+        ("array-own", 1),
+        ("typedef-own", 1),
+        ("struct-own", 1),
+    ],
+)
+def test_types_without_end(kind: str, depth: int, tmp_path: Path) -> None:
+    build_evil_module(tmp_path, kind, depth)
+    frame = Frame("evil", 1, None, "evil", exact=True)
+    with using(worker := Worker(LIMITS)), Symbolizer.open(None, tmp_path) as symbolizer:
+        assert len(symbolizer.symbolize([frame])) == 1
+        members = symbolizer.struct_layout("struct evil", module="evil")
+        symbolizer.member_at("struct evil", 4, module="evil")
+        symbolizer.variables(frame, {"rip": 1})
+    worker.close()
+    assert bool(members) is (depth == 100 or kind == "struct-own")
