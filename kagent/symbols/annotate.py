@@ -31,7 +31,6 @@ __all__ = ["MARGIN", "Decoding", "FrameLine", "Insertion", "annotate", "frame_li
 MARGIN = "    | "
 """What the lines between those of the log begin with."""
 
-_MAX_DISTINCT = 50_000
 _MAX_MENTION = 1024
 # A place that ends a line of another kind: "BUG: KASAN: ... in foo+0x5/0x10 [mod]", "lr : foo+...",
 # lockdep's "at: foo+...", "last enabled at (42): [<...>] foo+...".
@@ -183,7 +182,7 @@ def annotate(
                 result.decoded += 1
                 result.approximate += answer.approximate
             else:
-                note = answer.note if answer else "the log has too many different frames"
+                note = answer.note if answer else None
                 result.reasons[note or "no line in the debug info"] += 1
         # What stands on the stack by chance is not what a report is about.
         certain = all(frame.reliable or frame.exact for frame in line.frames)
@@ -212,13 +211,13 @@ def _foreign_lines(
 
 
 def _symbolize(frames: Iterable[Frame], symbolizer: Symbolizer) -> dict[Frame, Symbolized]:
-    distinct = list(dict.fromkeys(map(_bare, frames)))[:_MAX_DISTINCT]
+    distinct = list(dict.fromkeys(map(_bare, frames)))
     return dict(zip(distinct, symbolizer.symbolize(distinct), strict=True))
 
 
 def _bare(frame: Frame) -> Frame:
     """The frame without what differs from one time it is printed to the next."""
-    return replace(frame, span=(0, 0), address=None, reliable=True)
+    return replace(frame, span=(0, 0), address=None)
 
 
 def _annotation(
