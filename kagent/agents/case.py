@@ -11,11 +11,11 @@ from kagent.agents.experts import (
     functions_to_read,
     memory_facts,
     subsystem,
-    symbolize_frames,
 )
 from kagent.agents.state import State
 from kagent.agents.toolbox import Toolbox, open_toolbox
 from kagent.boundary import expert, nothing
+from kagent.decoding import symbolize_frames
 from kagent.diagnosis import GraphResult, frames_of, shows_blocked_tasks, wait_facts
 from kagent.errors import MismatchError
 from kagent.klog.model import KernelLog, Report
@@ -120,7 +120,7 @@ def symbolize(
     own = [frame for _, frame in log.reports[primary].all_frames()]
     frames = list(dict.fromkeys([*own, *frames_of(log)]))
     try:
-        found = symbolize_frames(box.symbolizer, frames)
+        found = list(symbolize_frames(box.symbolizer, frames))
     except MismatchError as error:
         note = f"debug info was refused: {error}" + (f" ({error.hint})" if error.hint else "")
         return (

@@ -159,16 +159,20 @@ def annotate(
     position: Callable[[Location], str] | None = None,
     style: Callable[[str], str] = str,
     below: Callable[[Symbolized], Iterable[str]] = _nothing,
+    symbolize: Callable[[Symbolizer, Sequence[Frame]], Sequence[Symbolized]] | None = None,
 ) -> Decoding:
     """Decode every frame of `data`, in one call of the symbolizer.
 
     `position` writes ``path:line``, `style` wraps an annotation (for colours), and `below` gives
-    the lines to put under a frame line. Raises what `Symbolizer.symbolize` does.
+    the lines to put under a frame line. `symbolize` asks the symbolizer, and may deal with what it
+    raises; else that goes on.
     """
     lines = frame_lines(data)
     foreign = _foreign_lines(data, lines, symbolizer)
     known = _symbolize(
-        [f for line in lines if line.start not in foreign for f in line.frames], symbolizer
+        [f for line in lines if line.start not in foreign for f in line.frames],
+        symbolizer,
+        symbolize or Symbolizer.symbolize,
     )
     result = Decoding()
     for line in lines:
@@ -210,9 +214,13 @@ def _foreign_lines(
     return {start: reason for start, at in by_line if (reason := reasons[max(at, 0)])}
 
 
-def _symbolize(frames: Iterable[Frame], symbolizer: Symbolizer) -> dict[Frame, Symbolized]:
+def _symbolize(
+    frames: Iterable[Frame],
+    symbolizer: Symbolizer,
+    symbolize: Callable[[Symbolizer, Sequence[Frame]], Sequence[Symbolized]],
+) -> dict[Frame, Symbolized]:
     distinct = list(dict.fromkeys(map(_bare, frames)))
-    return dict(zip(distinct, symbolizer.symbolize(distinct), strict=True))
+    return dict(zip(distinct, symbolize(symbolizer, distinct), strict=True))
 
 
 def _bare(frame: Frame) -> Frame:
