@@ -39,6 +39,7 @@ __all__ = [
     "collecting",
     "describe",
     "expert",
+    "logger",
     "nothing",
     "one_line",
     "record",
@@ -50,7 +51,7 @@ _R = TypeVar("_R")
 _PACKAGE = Path(__file__).resolve().parent
 _LIBRARIES = ("site-packages", "dist-packages")
 _CALLS = 6
-_LONGEST = 300
+_LONGEST = 500
 
 logger = logging.getLogger("kagent")
 logger.addHandler(logging.NullHandler())

@@ -127,11 +127,10 @@ class MismatchError(CorruptDataError):
 class NativeCodeError(CorruptDataError):
     """A native library crashed, hung or gave no sound answer on data that came with a log."""
 
-    def __init__(self, message: str, *, part: str, repeated: bool = False) -> None:
-        """`part` is the library; `repeated` says that it was not even tried again."""
+    def __init__(self, message: str, *, part: str) -> None:
         super().__init__(message)
         self.part = part
-        self.repeated = repeated
+        """The library."""
 
 
 class ModelError(KagentError):

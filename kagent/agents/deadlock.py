@@ -33,7 +33,7 @@ def split_tasks(
     """Symbolise once for all, then one sub-agent per group of tasks with the same stack."""
     settings, log = runtime.context, state["kernel_log"]
     with open_toolbox(settings, primary_report(state).context) as box:
-        known, notes = symbolize(log, box)
+        known, notes, left_out = symbolize(log, state["primary"], box)
     groups = fold_tasks(tasks_of(log), settings.max_task_agents)
     tasks = sum(len(group.tasks) for group in groups)
     stacks = sum(len(group.stacks) for group in groups)
@@ -41,7 +41,7 @@ def split_tasks(
         notes.append(
             f"{tasks} tasks with {stacks} distinct stacks, read by {len(groups)} sub-agents"
         )
-    update = {"symbolized": known, "notes": notes}
+    update = {"symbolized": known, "notes": notes, "left_out": left_out}
     if not groups:
         return Command(goto="wait_graph", update=update)
     shared = {key: state[key] for key in ("kernel_log", "primary")}

@@ -14,7 +14,6 @@ from kagent.boundary import attempt, expert, nothing, record
 from kagent.commits.model import CrashQuery
 from kagent.diagnosis import Explanation
 from kagent.diagnosis.reader import LineSource, TypeSource
-from kagent.errors import MismatchError
 from kagent.isolation import on_failure
 from kagent.klog.frame_model import Frame
 from kagent.klog.model import KernelLog, Report
@@ -22,8 +21,7 @@ from kagent.report import plain
 from kagent.report.markdown import to_markdown as _to_markdown
 from kagent.resolution import Actions, Missing
 from kagent.source.model import Excerpt, FunctionSource
-from kagent.symbols import Symbolizer
-from kagent.symbols.model import Member, Symbolized, Variable
+from kagent.symbols.model import Member, Variable
 
 __all__ = [
     "BoundedSource",
@@ -37,22 +35,11 @@ __all__ = [
     "memory_facts",
     "missing_data",
     "subsystem",
-    "symbolize_frames",
     "to_markdown",
 ]
 
 # Who asks a native library goes on without its answer; the run has to know that it lacks one.
 on_failure(record)
-
-
-def _undecoded(_symbolizer: Symbolizer, frames: Sequence[Frame]) -> list[Symbolized]:
-    return [Symbolized(frame, note="decoding failed") for frame in frames]
-
-
-@expert("symbols", otherwise=_undecoded, passing=(MismatchError,))
-def symbolize_frames(symbolizer: Symbolizer, frames: Sequence[Frame]) -> list[Symbolized]:
-    """Source lines for `frames`. What is of another build is the caller's to tell."""
-    return symbolizer.symbolize(frames)
 
 
 def _title_alone(report: Report, *_args: Any) -> CrashQuery:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from kagent.cli.files import check_output
 from kagent.cli.options import (
     AllowMismatch,
     EnvFile,
@@ -19,10 +20,11 @@ from kagent.cli.options import (
     Modules,
     Offline,
     SourceMap,
+    Strict,
     Vmlinux,
     make_settings,
 )
-from kagent.cli.output import check_output, pick_format, write_resolution
+from kagent.cli.output import pick_format, write_resolution
 from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log
 
 __all__ = ["Progress", "analyze", "progress"]
@@ -114,6 +116,7 @@ def analyze(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Show no progress.", rich_help_panel="Output")
     ] = False,
+    strict: Strict = False,
     max_log_bytes: MaxLogBytes = DEFAULT_MAX_BYTES,
 ) -> None:
     """Explain a kernel log: what crashed, where, why, and which commit fixes it."""
@@ -138,4 +141,4 @@ def analyze(
         from kagent.agents.api import analyze as run
 
         resolution = run(text, settings=settings, progress=show)
-    write_resolution(resolution, form, output)
+    write_resolution(resolution, form, output, strict=strict, model=settings.model)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kagent.cli.reading import byte_size
+from kagent.errors import ExitCode
 
 if TYPE_CHECKING:
     from kagent.settings import Settings
@@ -21,6 +22,7 @@ __all__ = [
     "Modules",
     "Offline",
     "SourceMap",
+    "Strict",
     "Vmlinux",
     "make_settings",
     "size",
@@ -81,6 +83,15 @@ SourceMap = Annotated[
         metavar="OLD=NEW",
         help="Sources that debug info names below OLD are below NEW; may be repeated.",
         **_DATA,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help=f"Exit with {ExitCode.INCOMPLETE:d} when a part failed, or a model that was asked for "
+        "did not speak.",
+        rich_help_panel="Output",
     ),
 ]
 AllowMismatch = Annotated[

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -65,6 +65,9 @@ class Job(Generic[A]):
         return cast(A, _adapter(self.answer).validate_json(data, strict=True))
 
 
+_WORDS = Job[str]("", "", str)
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
@@ -93,13 +96,15 @@ class _Process:
     lifeline: int
     given: OrderedDict[str, int]
     number: int = 0
+    owner: int = field(default_factory=os.getpid)
 
-    def end(self) -> int:
-        """Kill and reap it; its exit status."""
-        self.popen.kill()
+    def end(self) -> None:
+        """Kill and reap it. In a fork of the process that started it, only let go of it."""
         self.channel.close()
         os.close(self.lifeline)
-        return self.popen.wait()
+        if os.getpid() == self.owner:
+            self.popen.kill()
+            self.popen.wait()
 
 
 class _TroubleError(Exception):
@@ -118,7 +123,6 @@ class Worker:
         self._path = path
         self._lock = threading.RLock()
         self._process: _Process | None = None
-        self._owner = os.getpid()
         self._finalizer: weakref.finalize[[], Worker] | None = None
         self._crashes = 0
         self._refused: dict[str, str] = {}
@@ -137,7 +141,7 @@ class Worker:
         """
         with self._lock:
             if words := self._refused.get(about.key):
-                raise NativeCodeError(words, part=job.part, repeated=True)
+                raise NativeCodeError(words, part=job.part)
             if self._crashes >= self._limits.crashes:
                 raise NativeCodeError(
                     f"{job.part} was not tried on {about.name}: native code failed "
@@ -153,7 +157,7 @@ class Worker:
                 try:
                     if status == ANSWERED:
                         return job.checked(data)
-                    words = _plain(json.loads(data))
+                    words = " ".join(strip_control(_WORDS.checked(data)).split())[:_MAX_WORDS]
                 except ValueError:
                     raise _TroubleError(
                         "gave an answer of another kind than was asked for"
@@ -171,7 +175,7 @@ class Worker:
     def close(self) -> None:
         """End the child. A later call starts another."""
         with self._lock:
-            if self._finalizer is not None and self._owner == os.getpid():
+            if self._finalizer is not None:
                 self._finalizer()
             self._process = None
 
@@ -195,8 +199,8 @@ class Worker:
                 raise _TroubleError(_death(status)) from None
 
     def _running(self) -> _Process:
-        if self._owner != os.getpid():  # forked: the child is our parent's
-            self._owner, self._process = os.getpid(), None
+        if self._process is not None and self._process.owner != os.getpid():
+            self.close()  # forked: the child is our parent's
         if self._process is None:
             self._process = _start(self._limits, self._path)
             self._finalizer = weakref.finalize(self, self._process.end)
@@ -245,7 +249,7 @@ class Worker:
         return status, _exactly(child, size, deadline)
 
     def _status(self, child: _Process) -> int:
-        """How it ended; a child that only closed its socket is ended here."""
+        """How it ended; one that only closed its socket ends here."""
         try:
             return child.popen.wait(0.5)
         except subprocess.TimeoutExpired:
@@ -312,9 +316,3 @@ def _death(status: int) -> str:
     except ValueError:
         name = f"signal {-status}"
     return "used up its CPU time" if name == "SIGXCPU" else f"crashed ({name})"
-
-
-def _plain(words: Any) -> str:
-    if not isinstance(words, str):
-        raise ValueError("no words")
-    return " ".join(strip_control(words).split())[:_MAX_WORDS]

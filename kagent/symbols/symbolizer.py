@@ -22,10 +22,11 @@ from kagent.symbols.objects import DebugObject, open_object
 if TYPE_CHECKING:
     from kagent.symbols.symtab import ElfSymbol
 
-__all__ = ["NO_VMLINUX", "Symbolizer"]
+__all__ = ["MAX_FRAMES", "NO_VMLINUX", "Symbolizer"]
 
 NO_VMLINUX = "no vmlinux given"
-_MAX_FRAMES = 50_000
+MAX_FRAMES = 50_000
+"""Different ones that are looked up; a log of 100 MB seldom has 10,000."""
 _MAX_CANDIDATE_FILES = 8
 _MAX_NAMESAKES = 64
 _FEW_MODULES = 32
@@ -77,6 +78,8 @@ class Symbolizer:
         self._release = release or (vmlinux.image.release if vmlinux else None)
         self._build_id = build_id
         self._allow_mismatch = allow_mismatch
+        self.left_out = 0
+        """Different frames that the last call of `symbolize` did not look up: too many."""
         self._modules: dict[str, DebugObject | str] = {}
         self._checks: dict[str, BuildCheck] = {}
 
@@ -177,12 +180,28 @@ class Symbolizer:
     def symbolize(self, frames: Sequence[Frame]) -> list[Symbolized]:
         """Source lines for each frame, in order; frames that cannot be resolved carry a note.
 
+        Of more than 50,000 different frames the trapping instructions are looked up first, then
+        what the unwinder vouches for, each in the order given; `left_out` counts the rest.
+
         Raises `MismatchError` when vmlinux is not of the crashed build, or when none of the
         files that were consulted is (unless mismatches are allowed, which marks the results
         approximate). A single module of another build only costs its own frames their lines.
         """
-        if len(frames) > _MAX_FRAMES:
-            raise InputError(f"{len(frames)} frames are more than a log can hold")
+        bare = [replace(frame, span=(0, 0), address=None, reliable=True) for frame in frames]
+        wanted = list(dict.fromkeys(bare))
+        self.left_out = max(0, len(wanted) - MAX_FRAMES)
+        if self.left_out:
+            ranked = sorted(zip(frames, bare, strict=True), key=lambda pair: _rank(pair[0]))
+            wanted = list(dict.fromkeys(frame for _, frame in ranked))[:MAX_FRAMES]
+        known = dict(zip(wanted, self._symbolize(wanted), strict=True))
+        return [
+            replace(found, frame=frame)
+            if (found := known.get(key))
+            else Symbolized(frame, note="left out: the log has too many different frames")
+            for frame, key in zip(frames, bare, strict=True)
+        ]
+
+    def _symbolize(self, frames: Sequence[Frame]) -> list[Symbolized]:
         self._prepare(frames)
         lookups = [self._look_up(frame) for frame in frames]
         for looked in lookups:
@@ -437,6 +456,10 @@ class Symbolizer:
             return []
         known = dict(registers) if registers and frame.exact else {}
         return looked.object.variables(places[0], known)
+
+
+def _rank(frame: Frame) -> int:
+    return 0 if frame.exact else 1 if frame.reliable else 2
 
 
 def _require_kernel(opened: DebugObject) -> None:

@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     "commits": 3,
     "resolution": 4,
     "boundary": 5,
+    "decoding": 6,
     "diagnosis": 6,
     "report": 6,
     "agents": 7,
