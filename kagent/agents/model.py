@@ -121,12 +121,13 @@ def _model_errors() -> Iterator[None]:
 
     try:
         yield
+    except EgressError as error:  # some versions of the client pass it on, others wrap it
+        raise _not_asked(error) from error
     except openai.APITimeoutError as error:
         raise ModelError("the model endpoint did not answer in time") from error
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, EgressError):
-            refusal = error.__cause__
-            raise ModelError(f"the model was not asked: {refusal}", hint=refusal.hint) from error
+            raise _not_asked(error.__cause__) from error
         raise ModelError(
             "the model endpoint cannot be reached",
             hint="check OPENAI_BASE_URL (or --base-url), or leave --model out",
@@ -138,3 +139,7 @@ def _model_errors() -> Iterator[None]:
         raise ModelError(f"the model endpoint failed: {first_line[:200]}") from error
     except ValueError as error:  # pydantic's and json's errors are of this kind
         raise ModelError("the model's answer could not be read") from error
+
+
+def _not_asked(refusal: EgressError) -> ModelError:
+    return ModelError(f"the model was not asked: {refusal}", hint=refusal.hint)
