@@ -12,6 +12,7 @@
     │   ├── MismatchError     debug info that does not belong to the crashed kernel
     │   └── NativeCodeError   a library crashed or hung on it, in the child kept for that
     ├── ModelError            the language model endpoint failed or answered nonsense
+    ├── EgressError           something would leave for where the user's settings name nothing
     ├── OutputError           the result cannot be written: full disk, closed output
     └── IncompleteError       a result with gaps, where ``--strict`` asked for a whole one
 
@@ -27,6 +28,7 @@ from types import MappingProxyType
 __all__ = [
     "EXIT_CODES",
     "CorruptDataError",
+    "EgressError",
     "ExitCode",
     "IncompleteError",
     "IndexCorruptError",
@@ -133,6 +135,10 @@ class NativeCodeError(CorruptDataError):
 
 class ModelError(KagentError):
     """The language model could not be reached or gave no usable answer."""
+
+
+class EgressError(KagentError):
+    """Something would leave the machine for a place that the user's settings do not name."""
 
 
 class OutputError(KagentError):

@@ -123,7 +123,9 @@ def _symbolizer(settings: Settings, crashed: Context) -> Symbolizer:
         release=crashed.kernel,
         build_id=crashed.build_id,
         allow_mismatch=settings.allow_mismatch,
-        files=DebugFiles(settings.debug_dir, servers=settings.debuginfod_urls),
+        files=DebugFiles(
+            settings.debug_dir, servers=settings.debuginfod_urls, offline=settings.offline
+        ),
     )
 
 
@@ -164,7 +166,7 @@ def fix_statuses(
     if not repository.is_dir():
         repository = Path(settings.kernel_src.rpartition("@")[0])
     try:
-        landings = fix_status(repository, hashes, tree.revision if tree else None)
+        landings = fix_status(repository, hashes, tree.kernel_revision if tree else None)
     except KagentError:
         return {}  # a plain tree, or a repository without that history, shows nothing
     # A distribution's bare number names where its kernel started, not what was merged since.

@@ -12,10 +12,12 @@ import typer
 
 from kagent.cli.options import (
     AllowMismatch,
+    EnvFile,
     KernelSrc,
     Log,
     MaxLogBytes,
     Modules,
+    Offline,
     SourceMap,
     Vmlinux,
     make_settings,
@@ -80,6 +82,16 @@ def analyze(
             rich_help_panel="Model",
         ),
     ] = None,
+    restore: Annotated[
+        bool | None,
+        typer.Option(
+            "--restore",
+            help="Let the model repair a damaged log; the damaged lines go to its endpoint.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    offline: Offline = None,
+    env_file: EnvFile = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON (kagent/1).", rich_help_panel="Output")
     ] = False,
@@ -107,7 +119,6 @@ def analyze(
     """Explain a kernel log: what crashed, where, why, and which commit fixes it."""
     form = pick_format(json=json, markdown=markdown, html=html, output=output)
     check_output(output)
-    text = read_log(log, max_bytes=max_log_bytes)
     settings = make_settings(
         vmlinux=vmlinux,
         modules=modules,
@@ -117,8 +128,12 @@ def analyze(
         allow_mismatch=allow_mismatch,
         model=model,
         base_url=base_url,
-        max_log_bytes=max_log_bytes,
+        restore=restore,
+        offline=offline,
+        env_file=env_file,
+        max_log_bytes=max_log_bytes if max_log_bytes != DEFAULT_MAX_BYTES else None,
     )
+    text = read_log(log, max_bytes=settings.max_log_bytes)
     with progress(quiet=quiet) as show:
         from kagent.agents.api import analyze as run
 

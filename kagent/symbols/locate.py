@@ -40,11 +40,16 @@ class DebugFiles:
         *,
         servers: str | None = None,
         progress: Progress | None = None,
+        offline: bool = False,
     ) -> None:
-        """`servers` are debuginfod URLs, separated by white space; without, none are asked."""
+        """`servers` are debuginfod URLs, separated by white space; without, none are asked.
+
+        With `offline` only those on this machine are.
+        """
         self._debug_dir = debug_dir
         self._servers = servers
         self._progress = progress
+        self._offline = offline
         self.problem: str | None = None
         """Why the last kernel has no vmlinux, where more than its absence is to be told."""
 
@@ -123,15 +128,15 @@ class DebugFiles:
             return path
         if not self._servers:
             raise MissingDataError(f"no debug info for build-id {build_id[:12]} is installed")
-        return _client(self._servers, self._progress).debug_info(build_id)
+        return _client(self._servers, self._progress, self._offline).debug_info(build_id)
 
 
 @lru_cache(maxsize=8)
-def _client(servers: str, progress: Progress | None) -> Debuginfod:
+def _client(servers: str, progress: Progress | None, offline: bool) -> Debuginfod:
     """One client for all runs of a process, as it remembers what servers do not have."""
     from kagent.symbols.debuginfod import Debuginfod
 
-    return Debuginfod(servers, progress=progress)
+    return Debuginfod(servers, progress=progress, offline=offline)
 
 
 def _running_build_id(notes: Path) -> str | None:

@@ -13,12 +13,16 @@ import kagent
 
 PACKAGE = Path(kagent.__file__).parent
 FLOORS: dict[str, int] = {
-    "installed": 0,
-    "errors": 1,
+    "installed": -2,
+    "errors": -1,
+    "confine": 0,
+    "sources": 0,
     "settings": 1,
     "text": 1,
     "isolation": 2,
+    "egress": 2,
     "klog": 2,
+    "repository": 2,
     "symbols": 3,
     "source": 3,
     "commits": 3,

@@ -1,0 +1,9 @@
+"""Git repositories that nobody vouches for: the one way in which git is run."""
+
+from __future__ import annotations
+
+from kagent.repository.failures import GitError
+from kagent.repository.place import is_bare, is_repository
+from kagent.repository.runner import Directory, Output, Repository
+
+__all__ = ["Directory", "GitError", "Output", "Repository", "is_bare", "is_repository"]
