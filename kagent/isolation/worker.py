@@ -17,14 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from kagent.errors import CorruptDataError, NativeCodeError
 from kagent.isolation.child import ANSWERED, DAMAGED, FRAME, NO_MEMORY
+from kagent.isolation.shape import checker
 from kagent.text import strip_control
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 __all__ = ["Job", "Limits", "Subject", "Worker"]
 
@@ -62,17 +60,14 @@ class Job(Generic[A]):
 
     def checked(self, data: bytes) -> A:
         """The answer as that type; raises `ValueError` for any other."""
-        return cast(A, _adapter(self.answer).validate_json(data, strict=True))
+        try:
+            answer: A = checker(self.answer)(json.loads(data))
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        return answer
 
 
 _WORDS = Job[str]("", "", str)
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
 
 
 @dataclass(frozen=True, slots=True)

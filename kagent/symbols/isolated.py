@@ -6,12 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TypeVar
-
-from pydantic import Field
+from typing import TypeVar
 
 from kagent.errors import CorruptDataError
 from kagent.isolation import Job, Subject, current
+from kagent.isolation.shape import Word
 from kagent.symbols.dwarf import ElfShape
 from kagent.symbols.layout import TypeQuestion
 from kagent.symbols.model import Location, Member, Variable
@@ -21,14 +20,13 @@ __all__ = ["IsolatedDwarf"]
 A = TypeVar("A")
 _CHILD = "kagent.symbols.dwarf_child"
 _SECONDS = 60
-_Word = Annotated[int, Field(ge=0, lt=1 << 64)]
 _Chain = tuple[Location, ...]
 _LOAD = Job[None]("drgn", f"{_CHILD}:load", None, _SECONDS)
 _CHAINS = Job[tuple[list[_Chain], str | None]](
     "drgn", f"{_CHILD}:chains", tuple[list[_Chain], str | None], _SECONDS
 )
 _SYMBOLS = Job[list[list[tuple[int, int]]]](
-    "drgn", f"{_CHILD}:symbols", list[list[tuple[_Word, _Word]]], _SECONDS
+    "drgn", f"{_CHILD}:symbols", list[list[tuple[Word, Word]]], _SECONDS
 )
 _MEMBERS = Job[list[Member]]("drgn", f"{_CHILD}:members", list[Member], _SECONDS)
 _VARIABLES = Job[list[Variable]]("drgn", f"{_CHILD}:variables", list[Variable], _SECONDS)

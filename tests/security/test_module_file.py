@@ -26,12 +26,14 @@ from support.kernel_elf import build_module, need, run
 import kagent
 from kagent.errors import CorruptDataError, InputError, NativeCodeError
 from kagent.isolation import Job, Limits, Subject, Worker, current, isolated, using
+from kagent.isolation.shape import Word
 from kagent.isolation.worker import _import_path
 from kagent.klog.frame_model import Frame
 from kagent.settings import Settings
 from kagent.source import CSource, SourceTree
 from kagent.source.c_tree import Columns, tree_of
 from kagent.symbols import DebugFiles, Symbolizer
+from kagent.symbols.model import Member
 
 TESTS = Path(__file__).parents[1]
 PATH = (*_import_path(), str(TESTS))
@@ -410,3 +412,37 @@ def test_types_without_end(kind: str, depth: int, tmp_path: Path) -> None:
         symbolizer.variables(frame, {"rip": 1})
     worker.close()
     assert bool(members) is (depth == 100 or kind == "struct-own")
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (int, "true"),
+        (int, '"1"'),
+        (int, "1.0"),
+        (int, "9" * 5000),
+        (bool, "1"),
+        (str, "null"),
+        (Word, "-1"),
+        (Word, str(1 << 64)),
+        (list[int], '{"0": 1}'),
+        (list[int], "[1, null]"),
+        (tuple[int, str], '[1, "a", 2]'),
+        (Member | None, "[]"),
+        (Member, '{"struct": "s"}'),
+        (Member, '{"struct":"s","member":"m","offset":0,"size":1,"type_name":"t","bits":0,"x":1}'),
+        (list[Member], '[{"__class__": "os.system"}]'),
+        (str, "[" * 100_000),
+        (str, ""),
+    ],
+)
+def test_an_answer_is_of_its_type_or_none(kind: Any, data: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever is wrong with it
+        Job("x", "x:y", kind).checked(data.encode())
+
+
+def test_answers_come_as_their_types() -> None:
+    member = '{"struct":"s","member":"m","offset":8,"size":4,"type_name":"int","bits":null}'
+    found = Job[Any]("x", "x:y", list[Member | None]).checked(f"[{member}, null]".encode())
+    assert found == [Member("s", "m", 8, 4, "int"), None]
+    assert Job[Any]("x", "x:y", tuple[tuple[int, ...], Word]).checked(b"[[1, 2], 3]") == ((1, 2), 3)
