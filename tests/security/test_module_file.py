@@ -80,7 +80,10 @@ def soon(what: Any, *arguments: Any) -> bool:
         ("deep_json", "gave an answer of another kind"),
         ("other_type", "gave an answer of another kind"),
         ("other_question", "answered another question than the one asked"),
-        ("raises", "drgn failed (RuntimeError: of no kind second line) reading tidelink.ko"),
+        (
+            "raises",
+            "drgn failed (RuntimeError: of \\u{202e}no kind second line) reading tidelink.ko",
+        ),
     ],
 )
 def test_what_fails_in_the_child_is_one_clear_error(what: str, words: str, worker: Worker) -> None:
