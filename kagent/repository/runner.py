@@ -43,13 +43,14 @@ from kagent.repository.place import Place, locate, read_small
 if TYPE_CHECKING:
     import git
 
-__all__ = ["Directory", "Output", "Repository"]
+__all__ = ["MAX_ERRORS", "Directory", "Output", "Repository", "arguments"]
 
 SECONDS = 120.0
 MAX_OUTPUT = 64 << 20
 MAX_TEXT = 512 << 20
 _MAX_CONFIG = 1 << 20
-_MAX_ERRORS = 1 << 16
+MAX_ERRORS = 1 << 16
+"""What is read of standard error."""
 _CHUNK = 1 << 16
 _REVISION = re.compile(r"[A-Za-z0-9_][\w./+~^{}-]{0,199}\Z", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
@@ -115,17 +116,10 @@ _FORMATS = {
     "refstorage": ("files", "reftable"),
 }
 """Extensions (gitrepository-layout(5)) that say how a repository is stored, and values known."""
-_IRRELEVANT = frozenset(
-    [
-        "noop",
-        "preciousobjects",
-        "partialclone",
-        "worktreeconfig",
-        "compatobjectformat",
-        "relativeworktrees",
-        "submodulepathconfig",
-    ]
-)
+_IRRELEVANT = {
+    "noop", "preciousobjects", "partialclone", "worktreeconfig", "compatobjectformat",
+    "relativeworktrees", "submodulepathconfig",
+}  # fmt: skip
 """Those that do not matter to who only reads."""
 _LINKED = ("refs", "packed-refs", "shallow", "reftable")
 
@@ -219,13 +213,11 @@ class _Git:
             GitError: git ended with a code that is not in `ok`.
             MissingDataError: because the repository is a partial clone.
         """
-        arguments = _arguments(command, options, revisions, paths)
+        words = arguments(command, options, revisions, paths)
         with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as errors:
             source.write(stdin)
             source.seek(0)
-            with self.start(
-                arguments, stdin=source, errors=errors, environment=environment
-            ) as child:
+            with self.start(words, stdin=source, errors=errors, environment=environment) as child:
                 expired = threading.Event()
                 timer = threading.Timer(seconds, _expire, (child, expired))
                 timer.start()
@@ -237,12 +229,12 @@ class _Git:
                 finally:
                     timer.cancel()
             errors.seek(0)
-            words = errors.read(_MAX_ERRORS)
+            said = errors.read(MAX_ERRORS)
         if full or (expired.is_set() and code < 0):
-            return Output(data, code, True, words)
+            return Output(data, code, True, said)
         if code not in ok:
-            raise self.failed(command, code, words)
-        return Output(data, code, False, words)
+            raise self.failed(command, code, said)
+        return Output(data, code, False, said)
 
     def failed(self, command: str, code: int, errors: bytes) -> KagentError:
         """The error to raise for a command that ended with `code`."""
@@ -423,9 +415,10 @@ def _objects(repository: Repository) -> git.Repo:
     return _Repo(repository._own)
 
 
-def _arguments(
+def arguments(
     command: str, options: Sequence[str], revisions: Sequence[str], paths: Sequence[str] | None
 ) -> list[str]:
+    """A command line as `run` makes it, for `start`."""
     for revision in revisions:
         if not _RANGE.match(revision):
             raise ValueError(f"not a full id or reference: {revision!r}")

@@ -36,30 +36,11 @@ _MAX_LINK_HOPS = 8
 _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 8
 # What a kernel makes up as it is read: settings, memory and secrets of this machine.
-_MADE_UP = frozenset(
-    [
-        "autofs",
-        "binfmt_misc",
-        "bpf",
-        "cgroup",
-        "cgroup2",
-        "configfs",
-        "debugfs",
-        "devpts",
-        "devtmpfs",
-        "efivarfs",
-        "fusectl",
-        "mqueue",
-        "nsfs",
-        "proc",
-        "pstore",
-        "securityfs",
-        "selinuxfs",
-        "smackfs",
-        "sysfs",
-        "tracefs",
-    ]
-)
+_MADE_UP = {
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
+    "devtmpfs", "efivarfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "securityfs",
+    "selinuxfs", "smackfs", "sysfs", "tracefs",
+}  # fmt: skip
 _SHORT_NAME = re.compile(r"git~\d", re.I)
 _SEPARATOR = re.compile(r"[/\\]")
 
