@@ -21,7 +21,7 @@ def main() -> None:
     """
     check_streams()
     ended = _outcome(_run)
-    written = _outcome(lambda: sys.stdout.flush())
+    written = _outcome(lambda: None if sys.stdout.closed else sys.stdout.flush())
     sys.exit(ended or written)
 
 
