@@ -55,7 +55,8 @@ def reformat(state: State, runtime: Runtime[Settings]) -> Command[Literal["class
                 "log": "",
                 "notes": Overwrite(notes),
                 "usage": usage,
-                "resolution": None,
+                # That of an earlier message of the thread is no answer to this one.
+                **({"resolution": None} if state.get("resolution") else {}),
             },
         )
     start, end = log.reports[log.primary].span
