@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from kagent.errors import InputError
 from kagent.repository import Repository
 
 __all__ = ["Branch", "Containment", "find_branch", "maintained_branches", "version_key"]
@@ -50,13 +49,7 @@ def find_branch(repository: Repository, revision: str) -> Branch:
     Raises:
         InputError: it is none of the repository's.
     """
-    try:
-        found = repository.resolve(revision)
-    except InputError as error:
-        raise InputError(
-            f"the repository has no revision {revision[:80]}",
-            hint="list what there is with `git branch -a` and `git tag`",
-        ) from error
+    found = repository.resolve(revision)
     stable = _STABLE_BRANCH.fullmatch(revision)
     key = version_key(revision)
     series = stable[1] if stable else f"{key[0]}.{key[1]}" if key and key[2] else None

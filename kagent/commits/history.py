@@ -143,10 +143,17 @@ class GitHistory:
             tempfile.TemporaryFile() as errors,
             self.repository.start(command, errors=errors) as process,
         ):
-            yield from _records(cast("IO[bytes]", process.stdout), mark.encode())
+            # The last one is whole only if git ended well.
+            last: bytes | None = None
+            for record in _records(cast("IO[bytes]", process.stdout), mark.encode()):
+                if last is not None:
+                    yield last
+                last = record
             if (code := process.wait()) != 0:
                 errors.seek(0)
                 raise self.repository.failed("log", code, errors.read(MAX_ERRORS))
+            if last is not None:
+                yield last
 
     def _range(self, heads: str | Sequence[str], after: str | Sequence[str]) -> list[str]:
         wanted = [heads] if isinstance(heads, str) else heads
