@@ -43,6 +43,7 @@ __all__ = [
     "nothing",
     "one_line",
     "record",
+    "unexpected",
 ]
 
 _P = ParamSpec("_P")
@@ -86,19 +87,20 @@ def attempt(
         return call()
     except passing:
         raise
-    except Exception as error:  # noqa: BLE001 - this is the boundary
-        record(part, error)
     except BaseException as error:
-        if not _is_panic(error):
+        if not unexpected(error):
             raise
         record(part, error)
     answer: _R = otherwise()
     return answer
 
 
-def _is_panic(error: BaseException) -> bool:
-    """Whether a library written in Rust panicked: PyO3 keeps that out of `Exception`."""
-    return type(error).__module__ == "pyo3_runtime"
+def unexpected(error: BaseException) -> bool:
+    """Whether something failed, rather than that somebody wants out.
+
+    PyO3 keeps the panic of a library written in Rust out of `Exception`.
+    """
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
 
 class Expert(Generic[_P, _R]):

@@ -17,6 +17,7 @@ from kagent.agents.prompts import load_prompt
 from kagent.agents.state import State, TaskInput
 from kagent.agents.toolbox import open_toolbox
 from kagent.agents.verify import Checker, check_claims
+from kagent.boundary import attempt
 from kagent.diagnosis import TaskLocks, analyse_stack, build_wait_graph, fold_tasks, tasks_of
 from kagent.errors import ModelError
 from kagent.settings import Settings
@@ -65,7 +66,7 @@ def task_analyzer(state: TaskInput, runtime: Runtime[Settings]) -> dict[str, Any
         "evidence": [item for entry in locks for item in entry.evidence],
     }
     if settings.model:
-        update |= _ask(state, settings, locks)
+        update |= attempt("model", lambda: _ask(state, settings, locks), dict)
     return update
 
 

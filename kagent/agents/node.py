@@ -17,7 +17,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, Overwrite
 
 import kagent
-from kagent.boundary import attempt, collecting, record
+from kagent.boundary import attempt, collecting, record, unexpected
 from kagent.errors import InputError
 from kagent.resolution import Engine, Failure, Fix, ReportView, Resolution, Usage
 from kagent.settings import Settings
@@ -68,6 +68,8 @@ _ONWARD: dict[str, tuple[str | None, dict[str, Any]]] = {
     # Not to the wait-for graph: one of no tasks would say that nobody waits.
     "split_tasks": ("deadlock_synthesis", {}),
     "deadlock_synthesis": ("verify", {}),
+    # What was not checked is not said.
+    "verify": (None, {"draft": None, "model": ""}),
 }
 """Where the case goes on when a node failed as a whole; the other nodes have one way out."""
 
@@ -84,6 +86,8 @@ def _bounded(function: Callable[..., Any], state: Any, runtime: Runtime[Settings
             lambda: _fallback(name, state),
             passing=passing,
         )
+    if name != "reformat":  # a case of its own
+        failures = _unknown(failures, state)
     if not failures:
         return update
     if isinstance(update, Command):
@@ -98,8 +102,8 @@ def _fallback(name: str, state: Any) -> Any:
     if name == "synthesizer":
         return {"resolution": _bare(state), "log": ""}
     goto, update = _ONWARD.get(name, (None, {}))
-    if name != "reformat":  # reset there, for the case before
-        update = {**update, "symbolized": state.get("symbolized") or []}
+    if name != "reformat" and state.get("symbolized") is None:
+        update = {**update, "symbolized": []}
     return update if goto is None else Command(goto=goto, update=update)
 
 
@@ -151,6 +155,12 @@ _AS_FOUND = (
 )
 
 
+def _unknown(failures: list[Failure], state: Any) -> list[Failure]:
+    """Those that no earlier node told: each opens the same files again."""
+    told = {(one.part, one.error) for one in state.get("failures") or ()}
+    return [one for one in failures if (one.part, one.error) not in told]
+
+
 def _with_failures(update: dict[str, Any], failures: list[Failure]) -> dict[str, Any]:
     resolution = update.get("resolution")
     if isinstance(resolution, Resolution):
@@ -175,7 +185,7 @@ def bounded_tool(request: ToolCallRequest, execute: Callable[[ToolCallRequest], 
             lambda: _refusal(request),
             passing=(GraphBubbleUp,),
         )
-    return _filed(answer, failures)
+    return _filed(answer, failures, request)
 
 
 async def abounded_tool(
@@ -187,10 +197,12 @@ async def abounded_tool(
             answer = await execute(request)
         except GraphBubbleUp:
             raise
-        except Exception as error:  # noqa: BLE001 - this is the boundary
+        except BaseException as error:
+            if not unexpected(error):
+                raise
             record(request.tool_call["name"], error)
             answer = _refusal(request)
-    return _filed(answer, failures)
+    return _filed(answer, failures, request)
 
 
 def _refusal(request: ToolCallRequest) -> Any:
@@ -201,7 +213,8 @@ def _refusal(request: ToolCallRequest) -> Any:
     return Command(update={"scratch": [message]})
 
 
-def _filed(answer: Any, failures: list[Failure]) -> Any:
+def _filed(answer: Any, failures: list[Failure], request: ToolCallRequest) -> Any:
+    failures = _unknown(failures, request.state)
     if not failures or not isinstance(answer, Command):
         return answer
     return replace(answer, update=_with_failures(dict(answer.update or {}), failures))

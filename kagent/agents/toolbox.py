@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kagent.agents.experts import BoundedSource, BoundedTypes
-from kagent.boundary import expert, nothing
+from kagent.boundary import expert, nothing, unexpected
 from kagent.errors import InputError, KagentError
 from kagent.isolation import isolated
 from kagent.klog.model import Context
@@ -73,8 +73,15 @@ def check_settings(settings: Settings) -> None:
             raise InputError(
                 f"--index {index}: no such directory", hint="kagent index build REPO -o DIR"
             )
-    with open_toolbox(settings, Context()):
-        pass
+    try:
+        with open_toolbox(settings, Context()):
+            pass
+    except KagentError:
+        raise
+    except BaseException as error:
+        if not unexpected(error):
+            raise
+        # A bug in opening it: the run meets that again, and goes on without.
 
 
 @contextmanager

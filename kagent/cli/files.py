@@ -90,11 +90,10 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def _overwriting(target: Path) -> Iterator[BinaryIO]:
     """In place; what fails half way leaves nothing that could be taken for a result."""
-    with target.open("wb") as file:
-        try:
+    try:
+        with target.open("wb") as file:
             yield file
-            file.flush()
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.ftruncate(file.fileno(), 0)
-            raise
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.truncate(target, 0)
+        raise

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from kagent.cli.output import say, show_error
-from kagent.cli.streams import check_streams
+from kagent.cli.streams import checked_streams
 from kagent.errors import ExitCode, KagentError, OutputError
 
 __all__ = ["main"]
@@ -19,9 +19,9 @@ def main() -> None:
     Errors raised on purpose become one line and a hint, and so does what the machine refuses: a
     disk that is full, memory that ran out. Anything else is a bug, and shows its innermost calls.
     """
-    check_streams()
-    ended = _outcome(_run)
-    written = _outcome(lambda: None if sys.stdout.closed else sys.stdout.flush())
+    with checked_streams():
+        ended = _outcome(_run)
+        written = _outcome(lambda: sys.stdout.flush())
     sys.exit(ended or written)
 
 

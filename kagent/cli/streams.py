@@ -11,14 +11,21 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kagent.errors import ExitCode, OutputError
 
-__all__ = ["check_streams"]
+__all__ = ["checked_streams"]
 
 
-def check_streams() -> None:
-    """Put checked streams in the places of `sys.stdin`, `sys.stdout` and `sys.stderr`."""
+@contextmanager
+def checked_streams() -> Iterator[None]:
+    """Have checked streams in the places of `sys.stdin`, `sys.stdout` and `sys.stderr`.
+
+    The block has to flush standard output itself, so that it can answer for a failure.
+    """
+    before = sys.stdin, sys.stdout, sys.stderr
     closed = [fd for fd in (0, 1, 2) if not _is_open(fd)]
     for _ in closed:  # in ascending order, so that no file of ours takes the number of a stream
         os.open(os.devnull, os.O_RDWR)
@@ -26,6 +33,11 @@ def check_streams() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process
     sys.stdout = _text(_Output(1, closed=1 in closed))
     sys.stderr = _text(_Messages(2, closed=False), by_lines=True)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stdin, sys.stdout, sys.stderr = before
 
 
 def _is_open(fd: int) -> bool:
