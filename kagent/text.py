@@ -26,8 +26,9 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNSEEN = frozenset({"Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 """General categories of what shows nothing of its own, or cannot be known to (UAX #44, 5.7.1)."""
 _BLANK_GLYPHS = frozenset(
-    [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0xFFFC]  # noqa: RUF005
-    + [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
+    {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0xFFFC}.union(
+        range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)
+    )
 )
 """Of other categories and without a glyph: fillers, variation selectors, the blank of Braille."""
 _MARKS = frozenset({"Mn", "Me"})

@@ -38,6 +38,12 @@ def to_json(res: Resolution) -> str:
 
 
 def _lines(res: Resolution) -> Iterator[str]:
+    if res.incomplete:
+        yield "Incomplete."
+    yield from (f"failed: {one.part}: {one.error}" for one in res.failures)
+    for left in res.left_out:
+        total = "an unknown number" if left.total is None else left.total
+        yield f"left out of {left.what}: {left.kept} of {total} kept ({left.why})"
     for report in res.reports:
         yield f"{'> ' if report.primary else '  '}{report.title}"
     yield from res.summary.splitlines()
@@ -57,5 +63,4 @@ def _lines(res: Resolution) -> Iterator[str]:
     ):
         yield from (f"to {kind}: {step}" for step in steps)
     yield from (f"missing: {one.what}: {one.how}" for one in res.missing)
-    yield from (f"failed: {one.part}: {one.error}" for one in res.failures)
     yield from (f"note: {note}" for note in res.notes)
