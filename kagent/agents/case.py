@@ -39,7 +39,7 @@ def look(state: State, settings: Settings) -> Step:
     with open_toolbox(settings, report.context) as box:
         known = state.get("symbolized")
         if known is None:
-            known, notes = symbolize(state["kernel_log"], box)
+            known, notes = symbolize(state["kernel_log"], box, state["primary"])
         else:
             notes = []
         facts: dict[str, Any] = {
@@ -65,6 +65,8 @@ def decode(state: State, settings: Settings) -> Step:
             facts[key] = getattr(result, key)
             facts["evidence"] = [*facts.get("evidence", []), *result.evidence]
             facts["findings"] = [*facts.get("findings", []), *result.findings]
+    if waits is not None:
+        facts["left_out"] = list(waits.left_out)
     if not searchable:
         return facts, None
     deadlock = state.get("deadlock") or facts.get("deadlock")
@@ -107,9 +109,13 @@ def conclude(state: State, _settings: Settings) -> dict[str, Any]:
     }
 
 
-def symbolize(log: KernelLog, box: Toolbox) -> tuple[list[Symbolized], list[str]]:
-    """Source lines for every frame of the log, in one pass; what could not be used, in words."""
-    frames = frames_of(log)
+def symbolize(
+    log: KernelLog, box: Toolbox, primary: int | None = None
+) -> tuple[list[Symbolized], list[str]]:
+    """Source lines for every frame of the log, in one pass, those of report `primary` first; what
+    could not be used, in words.
+    """
+    frames = frames_of(log, primary=primary)
     try:
         found = box.symbolizer.symbolize(frames)
     except MismatchError as error:
