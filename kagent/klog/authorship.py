@@ -151,59 +151,57 @@ class Printed:
 
 _NAME = r"(?P<user>.{1,64}?)"
 _TAINT = r"(?:Not tainted|Tainted: |Kdump: loaded )"
-PRINTED: tuple[Printed, ...] = tuple(
-    Printed(re.compile(shape), chooser, source)
-    for shape, chooser, source in (
-        (rf"Comm: {_NAME}(?= {_TAINT}|$)", "program", "lib/dump_stack.c"),
-        # A name with a line break in it: the rest of the CPU line, without its beginning.
-        (rf"^(?P<user>.{{1,16}}?) {{1,2}}{_TAINT}.{{0,64}}?\d\.\d", "program", "lib/dump_stack.c"),
-        (rf"INFO: task {_NAME}:\d{{1,10}} (?=blocked |can't die |is blocked |<)", "program",
-         "kernel/hung_task.c"),
-        (rf"INFO: task .{{1,64}}:\d{{1,10}} .{{0,48}}(?:owned|held) by (?:task )?{_NAME}:\d{{1,10}}",
-         "program", "kernel/hung_task.c"),
-        (rf"task:{_NAME} {{1,20}}state:", "program", "kernel/sched/core.c"),
-        (rf"stuck for \d{{1,9}}s! \[{_NAME}:\d{{1,10}}\]$", "program", "kernel/watchdog.c"),
-        (rf"locks? held by {_NAME}/\d{{1,10}}[:./]", "program", "kernel/locking/lockdep.c"),
-        (rf"^{_NAME}/\d{{1,10}} (?:\[HC.{{1,80}}\] )?(?:is trying to |just changed |takes|is freeing"
-         r"|is exiting|is leaving)", "program", "kernel/locking/lockdep.c"),
-        (rf"by task {_NAME}/\d{{1,10}}$", "program", "mm/kasan/report.c"),
-        (rf"comm \"{_NAME}\", pid \d", "program", "mm/kmemleak.c"),
-        (rf"scheduling while atomic: {_NAME}/\d{{1,10}}/0x", "program", "kernel/sched/core.c"),
-        (rf"in preemptible \[\w{{1,16}}\] code: {_NAME}/\d{{1,10}}$", "program",
-         "lib/smp_processor_id.c"),
-        (rf"in_atomic\(\): .{{1,80}}, name: {_NAME}$", "program", "kernel/sched/core.c"),
-        (rf", CPU#\d{{1,5}}: {_NAME}/\d{{1,10}}$", "program", "kernel/panic.c"),
-        (rf"^note: {_NAME}\[\d{{1,10}}\] exited with ", "program", "kernel/exit.c"),
-        (rf"^(?:traps: )?{_NAME}\[\d{{1,10}}\]:? (?=segfault at |trap |general prot)", "program",
-         "arch/x86/mm/fault.c"),
-        (rf"^{_NAME} (?=invoked oom-killer:)", "program", "mm/oom_kill.c"),
-        (rf"Killed process \d{{1,10}}(?:, UID \d{{1,10}},)? \({_NAME}\),? (?:UID|total-vm)",
-         "program", "mm/oom_kill.c"),
-        (rf"oom_reaper: reaped process \d{{1,10}} \({_NAME}\)", "program", "mm/oom_kill.c"),
-        (r"^\[ {0,9}\d{1,10}\](?: {1,20}-?\d{1,20}){5,10} {1,4}(?P<user>.{1,64})$", "program",
-         "mm/oom_kill.c"),
-        (r"^oom-kill:constraint=(?P<user>.{1,4000})$", "administrator", "mm/oom_kill.c"),
-        (r"^Memory cgroup stats for (?P<user>.{1,1000}):", "administrator", "mm/memcontrol.c"),
-        (rf"[( ]comm {_NAME}: ", "program", "fs/ext4/super.c"),
-        (r"^process '(?P<user>.{1,4000})' started with executable stack", "program", "fs/exec.c"),
-        (r"\(\w{1,32}\): (?:error|warning).{0,80} (?:name|file|path) ['\"](?P<user>[^\n]{1,255})['\"]",
-         "program", "fs/"),
-        (r"^usb \S{1,16}: (?:Product|Manufacturer|SerialNumber): (?P<user>.{1,400})$", "device",
-         "drivers/usb/core/hub.c"),
-        (r"^input: (?P<user>.{1,400}) as /devices/", "device", "drivers/input/input.c"),
-        (r"^\S{1,64} \S{1,32}: .{0,64}\[(?P<user>.{1,255})\] on \S", "device",
-         "drivers/hid/hid-core.c"),
-        (r"^scsi \d\S{0,16}: [A-Z]\S{1,31} {1,24}(?P<user>.{1,64}?) PQ: ", "device",
-         "drivers/scsi/scsi_scan.c"),
-        (r"^(?:DMI|Hardware name): (?P<user>.{1,400})$", "firmware", "drivers/firmware/dmi_scan.c"),
-        (r"^(?:Kernel command|Command) line: (?P<user>.{1,4000})$", "administrator", "init/main.c"),
-        (r"^Unknown kernel command line parameters (?P<user>.{1,4000})$", "administrator",
-         "init/main.c"),
-    )
+_SHAPES: tuple[tuple[str, Chooser, str], ...] = (
+    (rf"Comm: {_NAME}(?= {_TAINT}|$)", "program", "lib/dump_stack.c"),
+    # A name with a line break in it: the rest of the CPU line, without its beginning.
+    (rf"^(?P<user>.{{1,16}}?) {{1,2}}{_TAINT}.{{0,64}}?\d\.\d", "program", "lib/dump_stack.c"),
+    (rf"INFO: task {_NAME}:\d{{1,10}} (?=blocked |can't die |is blocked |<)", "program",
+     "kernel/hung_task.c"),
+    (rf"INFO: task .{{1,64}}:\d{{1,10}} .{{0,48}}(?:owned|held) by (?:task )?{_NAME}:\d",
+     "program", "kernel/hung_task.c"),
+    (rf"task:{_NAME} {{1,20}}state:", "program", "kernel/sched/core.c"),
+    (rf"stuck for \d{{1,9}}s! \[{_NAME}:\d{{1,10}}\]$", "program", "kernel/watchdog.c"),
+    (rf"locks? held by {_NAME}/\d{{1,10}}[:./]", "program", "kernel/locking/lockdep.c"),
+    (rf"^{_NAME}/\d{{1,10}} (?:\[HC.{{1,80}}\] )?(?:is trying to |just changed |takes"
+     r"|is freeing|is exiting|is leaving)", "program", "kernel/locking/lockdep.c"),
+    (rf"by task {_NAME}/\d{{1,10}}$", "program", "mm/kasan/report.c"),
+    (rf"comm \"{_NAME}\", pid \d", "program", "mm/kmemleak.c"),
+    (rf"scheduling while atomic: {_NAME}/\d{{1,10}}/0x", "program", "kernel/sched/core.c"),
+    (rf"in preemptible \[\w{{1,16}}\] code: {_NAME}/\d{{1,10}}$", "program",
+     "lib/smp_processor_id.c"),
+    (rf"in_atomic\(\): .{{1,80}}, name: {_NAME}$", "program", "kernel/sched/core.c"),
+    (rf", CPU#\d{{1,5}}: {_NAME}/\d{{1,10}}$", "program", "kernel/panic.c"),
+    (rf"^note: {_NAME}\[\d{{1,10}}\] exited with ", "program", "kernel/exit.c"),
+    (rf"^(?:traps: )?{_NAME}\[\d{{1,10}}\]:? (?=segfault at |trap |general prot)", "program",
+     "arch/x86/mm/fault.c"),
+    (rf"^{_NAME} (?=invoked oom-killer:)", "program", "mm/oom_kill.c"),
+    (rf"Killed process \d{{1,10}}(?:, UID \d{{1,10}},)? \({_NAME}\),? (?:UID|total-vm)",
+     "program", "mm/oom_kill.c"),
+    (rf"oom_reaper: reaped process \d{{1,10}} \({_NAME}\)", "program", "mm/oom_kill.c"),
+    (r"^\[ {0,9}\d{1,10}\](?: {1,20}-?\d{1,20}){5,10} {1,4}(?P<user>.{1,64})$", "program",
+     "mm/oom_kill.c"),
+    (r"^oom-kill:constraint=(?P<user>.{1,4000})$", "administrator", "mm/oom_kill.c"),
+    (r"^Memory cgroup stats for (?P<user>.{1,1000}):", "administrator", "mm/memcontrol.c"),
+    (rf"[( ]comm {_NAME}: ", "program", "fs/ext4/super.c"),
+    (r"^process '(?P<user>.{1,4000})' started with executable stack", "program", "fs/exec.c"),
+    (r"^usb \S{1,16}: (?:Product|Manufacturer|SerialNumber): (?P<user>.{1,400})$", "device",
+     "drivers/usb/core/hub.c"),
+    (r"^input: (?P<user>.{1,400}) as /devices/", "device", "drivers/input/input.c"),
+    (r"^\S{1,64} \S{1,32}: .{0,64}\[(?P<user>.{1,255})\] on \S", "device",
+     "drivers/hid/hid-core.c"),
+    (r"^scsi \d\S{0,16}: [A-Z]\S{1,31} {1,24}(?P<user>.{1,64}?) PQ: ", "device",
+     "drivers/scsi/scsi_scan.c"),
+    (r"^(?:DMI|Hardware name): (?P<user>.{1,400})$", "firmware", "drivers/firmware/dmi_scan.c"),
+    (r"^(?:Kernel command|Command) line: (?P<user>.{1,4000})$", "administrator", "init/main.c"),
+    (r"^Unknown kernel command line parameters (?P<user>.{1,4000})$", "administrator",
+     "init/main.c"),
 )  # fmt: skip
+PRINTED = tuple(Printed(re.compile(shape), chooser, source) for shape, chooser, source in _SHAPES)
 """Formats of the kernel's own printk() calls; each is searched for in a line without its prefix."""
 
-_PROGRAM = re.compile(r"[A-Za-z][\w@.()/-]{0,63}\[\d{1,10}\]: (?!segfault at |trap |bad |unhandled )")
+_PROGRAM = re.compile(
+    r"[A-Za-z][\w@.()/-]{0,63}\[\d{1,10}\]: (?!segfault at |trap |bad |unhandled )"
+)
 """What programs put before lines that they write to /dev/kmsg (``systemd[1]: ``)."""
 
 

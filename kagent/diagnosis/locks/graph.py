@@ -7,7 +7,7 @@ stuck task outside any cycle has a reason that is named instead.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kagent.diagnosis.locks.cycles import Circles, circles, rings
@@ -36,7 +36,9 @@ from kagent.symbols.model import Symbolized
 __all__ = ["GraphResult", "build_wait_graph"]
 
 _TOLD = 12
-"""Steps of a circle that are told in words; all are in the circle itself."""
+"""Steps of a circle that are told in words."""
+_MEMBERS = 64
+"""Steps of a circle that are told at all: no view shows more beside each other."""
 _PROVEN, _LIKELY = 0.95, 0.75
 
 
@@ -70,7 +72,9 @@ def build_wait_graph(
     owners = Owners(known)
     edges = wait_edges(known, owners)
     cycles = _cycles(known, edges)
-    left_out = [*owners.left_out(), *cycles.left_out(), *unread_frames(known)]
+    left_out = [
+        *owners.left_out(), *cycles.left_out(), *_long(cycles.found), *unread_frames(known)
+    ]  # fmt: skip
     ledger = merge_evidence([], [fact for task in known for fact in task.evidence])
     if cycles.found:
         deadlock, findings, more = _deadlock(known, edges, cycles.found)
@@ -153,12 +157,14 @@ def _deadlock(
     reasons: list[str] = []
     for cycle in cycles:
         used = [step[pair] for pair in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
-        members.append([_member(tasks, edge, before) for edge, before in _with_before(used)])
+        around = _ends(_with_before(used))
+        members.append([_member(tasks, edge, before) for edge, before in around])
         reasons.append(_tell(tasks, used))
-        edge_facts = [edge_fact(tasks, edge) for edge in used]
+        told = [edge for edge, _ in around]
+        edge_facts = [edge_fact(tasks, edge) for edge in told]
         facts += edge_facts
         cited = [fact.id for fact in edge_facts]
-        for edge in used:
+        for edge in told:
             waits = tasks[edge.waiter].waits
             cited += [*(waits.evidence if waits else ()), *edge.lock.evidence]
         sure = all(edge.certain for edge in used)
@@ -175,6 +181,23 @@ def _deadlock(
     reason = " ".join(reasons)
     deadlock = Deadlock(verdict="deadlock", reason=reason, cycles=members, victims=victims)
     return deadlock, findings, facts
+
+
+def _ends(steps: list[tuple[Edge, Edge]]) -> list[tuple[Edge, Edge]]:
+    half = _MEMBERS // 2
+    return steps if len(steps) <= _MEMBERS else [*steps[:half], *steps[-half:]]
+
+
+def _long(cycles: Sequence[Sequence[int]]) -> Iterator[LeftOut]:
+    """The steps of very long circles that are not told."""
+    long = [len(cycle) for cycle in cycles if len(cycle) > _MEMBERS]
+    if long:
+        yield LeftOut(
+            what="tasks of a long circle",
+            kept=_MEMBERS * len(long),
+            total=sum(long),
+            why=f"{_MEMBERS} of a circle are told, half at either end; all of them wait",
+        )
 
 
 def _with_before(used: Sequence[Edge]) -> list[tuple[Edge, Edge]]:
