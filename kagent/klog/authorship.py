@@ -210,11 +210,12 @@ def kernel_text(line: Line) -> str:
 
     Of as many characters as the text, so that positions in one are positions in the other.
     """
-    text = line.text
+    text = line.text.lstrip(" ")
     if line.context == USER or _PROGRAM.match(text):
         return ""
+    indent = len(line.text) - len(text)
     for printed in PRINTED:
         if match := printed.shape.search(text):
             start, end = match.span("user")
             text = f"{text[:start]}{'_' * (end - start)}{text[end:]}"
-    return text
+    return " " * indent + text

@@ -133,6 +133,8 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
         if match := _SYSLOG.match(raw, at):
             at, context = match.end(), "syslog"
     else:
+        if match := _PROGRAM.match(raw, at):
+            return match.end(), None, USER
         for wrapper in _WRAPPERS:
             if match := wrapper.match(raw, at):
                 at = match.end()
@@ -144,8 +146,6 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
             caller = match[3].decode("ascii") if match[3] else CONSOLE
             context = caller if int(match[1]) < _KERNELS else USER
             return _behind_restated(raw, match.end()), int(match[2]) / 1e6, context
-        if match := _PROGRAM.match(raw, at):
-            return match.end(), None, USER
     if match := _LEVEL.match(raw, at):
         at = match.end()
         if int(match[1]) >= _KERNELS:

@@ -36,7 +36,7 @@ def _hung(
     yield f"INFO: task {comm}:{pid} blocked for more than 120 seconds."
     yield "      Not tainted 6.17.0-1-amd64 #1 Debian 6.17.2-1"
     yield '"echo 0 > /proc/sys/kernel/hung_task_timeout_secs" disables this message.'
-    yield f"task:{comm:<15} state:D stack:0     pid:{pid:<5} tgid:{pid:<5} ppid:2      flags:0x00004000"
+    yield f"task:{comm:<15} state:D stack:0     pid:{pid:<5} tgid:{pid:<5} ppid:2      flags:0x0"
     yield "Call Trace:"
     yield " <TASK>"
     names = ("__schedule", "schedule", "schedule_preempt_disabled", "__mutex_lock.constprop.0")
@@ -47,7 +47,8 @@ def _hung(
     yield " do_syscall_64+0x5d/0xb0"
     yield " </TASK>"
     if owner is not None:
-        yield f"INFO: task {comm}:{pid} is blocked on a mutex likely owned by task {owner[0]}:{owner[1]}."
+        who = "{}:{}".format(*owner)
+        yield f"INFO: task {comm}:{pid} is blocked on a mutex likely owned by task {who}."
 
 
 _LEFT = "ffff888004000100 (&v->left){+.+.}-{4:4}"
@@ -55,7 +56,7 @@ _RIGHT = "ffff888004000200 (&v->right){+.+.}-{4:4}"
 
 
 def _held(tasks: list[tuple[str, int, str]]) -> Iterator[str]:
-    """debug_show_all_locks(): a lock is listed before it is taken, so the awaited one stands last."""
+    """debug_show_all_locks(): a lock is listed before it is taken; the awaited one is the last."""
     yield "Showing all locks held in the system:"
     for comm, pid, function in tasks:
         locks = {"left": (_LEFT, _RIGHT), "right": (_RIGHT, _LEFT)}.get(comm, (_LEFT,))
