@@ -67,6 +67,8 @@ def decode(state: State, settings: Settings) -> Step:
             facts[key] = getattr(result, key)
             facts["evidence"] = [*facts.get("evidence", []), *result.evidence]
             facts["findings"] = [*facts.get("findings", []), *result.findings]
+    if waits is not None:
+        facts["left_out"] = list(waits.left_out)
     if not searchable:
         return facts, None
     deadlock = state.get("deadlock") or facts.get("deadlock")
@@ -117,8 +119,7 @@ def symbolize(
 
     Also what could not be used, in words, and how many frames were too many.
     """
-    own = [frame for _, frame in log.reports[primary].all_frames()]
-    frames = list(dict.fromkeys([*own, *frames_of(log)]))
+    frames = frames_of(log, primary=primary)
     try:
         found = list(symbolize_frames(box.symbolizer, frames))
     except MismatchError as error:

@@ -20,6 +20,7 @@ from kagent.agents.verify import Checker, check_claims
 from kagent.boundary import attempt
 from kagent.diagnosis import TaskLocks, analyse_stack, build_wait_graph, fold_tasks, tasks_of
 from kagent.errors import ModelError
+from kagent.resolution import LeftOut
 from kagent.settings import Settings
 
 __all__ = ["deadlock_synthesis", "split_tasks", "task_analyzer", "wait_graph"]
@@ -75,11 +76,12 @@ def _ask(state: TaskInput, settings: Settings, locks: list[TaskLocks]) -> dict[s
     model = chat_model(settings)
     assert model is not None
     ledger = [item for entry in locks for item in entry.evidence]
+    tasks, stacks = state["group"].tasks, state["group"].stacks
     facts = {
-        "tasks": [f"{task.comm}/{task.pid}" for task in state["group"].tasks[:50]],
+        "tasks": [f"{task.comm}/{task.pid}" for task in tasks[:_TASKS_ASKED]],
         "stacks": [
             decoded_frames(([task.pc] if task.pc else []) + list(task.frames), state["symbolized"])
-            for task in (stack[0] for stack in state["group"].stacks[:8])
+            for task in (stack[0] for stack in stacks[:_STACKS_ASKED])
         ],
         "evidence": ledger_facts(ledger),
     }
@@ -89,11 +91,27 @@ def _ask(state: TaskInput, settings: Settings, locks: list[TaskLocks]) -> dict[s
         )
     except ModelError as error:
         return {"notes": [f"a task's sub-agent had no model: {error}"]}
+    shown = [("tasks", len(tasks), _TASKS_ASKED), ("stacks", len(stacks), _STACKS_ASKED)]
+    left_out = [
+        LeftOut(what=f"{what} put before the model", kept=most, total=total, why=_ASKED)
+        for what, total, most in shown
+        if total > most
+    ]
     lines = [(link.file, link.line) for item in state["symbolized"] for link in item.chain]
     findings, rejected = check_claims(
         notes.claims, Checker(ledger, lines), f"model:{settings.model}"
     )
-    return {"findings": findings, "unverified": rejected, "usage": usage, "model": settings.model}
+    return {
+        "findings": findings,
+        "unverified": rejected,
+        "usage": usage,
+        "model": settings.model,
+        "left_out": left_out,
+    }
+
+
+_TASKS_ASKED, _STACKS_ASKED = 50, 8
+_ASKED = "a sub-agent asks about so many at once; the rules read all of them"
 
 
 @node
@@ -114,6 +132,7 @@ def wait_graph(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
         "deadlock": None if unread and denied else result.deadlock,
         "evidence": list(result.evidence),
         "findings": list(result.findings),
+        "left_out": list(result.left_out),
     }
 
 

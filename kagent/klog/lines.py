@@ -20,6 +20,7 @@ __all__ = [
     "NO_CALLER",
     "NO_STAMP",
     "PLAIN",
+    "USER",
     "Line",
     "peel",
     "split_lines",
@@ -30,6 +31,8 @@ MAX_LINE = 4096
 
 CONSOLE = "console"
 """Context of lines with a time stamp but no caller."""
+USER = "user"
+"""Context of lines that say themselves that a program wrote them, to /dev/kmsg or syslog."""
 PLAIN = ""
 """Context of lines without any kernel prefix."""
 
@@ -60,9 +63,21 @@ _LOGCAT = re.compile(
     + rb" {1,8}(?:\w{1,16} {1,8})?\d{1,9} {1,8}\d{1,9} [VDIWEF] [^:]{0,40}: "
 )
 _ISO = re.compile(rb"\d{4}-\d\d-\d\dT" + _CLOCK + rb"(?:Z|[+-]\d\d:?\d\d)? ")
-_KMSG = re.compile(rb"\d{1,3},\d{1,12},(\d{1,15}),[-c+](?:,caller=([CT]\d{1,9}))?[^;]{0,64};")
+# A program's line in a syslog: its name and pid, where the kernel's has "kernel".
+_PROGRAM = re.compile(
+    rb"(?:"
+    + _MONTH
+    + rb" [ \d]\d "
+    + _CLOCK
+    + rb"|\d{4}-\d\d-\d\d[T ]"
+    + _CLOCK
+    + rb"(?:Z|[+-]\d\d:?\d\d)?) \S{1,64} (?!kernel\[)[\w@./-]{1,64}\[\d{1,10}\]: "
+)
+_KMSG = re.compile(rb"(\d{1,3}),\d{1,12},(\d{1,15}),[-c+](?:,caller=([CT]\d{1,9}))?[^;]{0,64};")
 _FACILITY = re.compile(rb"[a-z]{1,10}\d? {0,8}:[a-z]{1,8} {0,6}: ")
-_LEVEL = re.compile(rb"<\d{1,3}>")
+_LEVEL = re.compile(rb"<(\d{1,3})>")
+_KERNELS = 8
+"""Priorities below it are of facility 0, the kernel's; devkmsg_write() lets nobody else use it."""
 _HUMAN = re.compile(
     rb"\[" + _WEEKDAY + rb" " + _MONTH + rb" [ \d]\d " + _CLOCK + rb" \d{4}\](?: |$)"
 )
@@ -118,16 +133,23 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
         if match := _SYSLOG.match(raw, at):
             at, context = match.end(), "syslog"
     else:
+        if match := _PROGRAM.match(raw, at):
+            return match.end(), None, USER
         for wrapper in _WRAPPERS:
             if match := wrapper.match(raw, at):
                 at = match.end()
                 if wrapper in (_SYSLOG, _LOGCAT):
                     context = "syslog"
+                elif wrapper is _FACILITY and not match[0].startswith(b"kern"):
+                    return _as_user(raw, at)
         if match := _KMSG.match(raw, at):
-            caller = match[2].decode("ascii") if match[2] else CONSOLE
-            return _behind_restated(raw, match.end()), int(match[1]) / 1e6, caller
+            caller = match[3].decode("ascii") if match[3] else CONSOLE
+            context = caller if int(match[1]) < _KERNELS else USER
+            return _behind_restated(raw, match.end()), int(match[2]) / 1e6, context
     if match := _LEVEL.match(raw, at):
         at = match.end()
+        if int(match[1]) >= _KERNELS:
+            return _as_user(raw, at)
     if match := _HUMAN.match(raw, at):
         at, context = match.end(), CONSOLE
     if not (match := _STAMP.match(raw, at)):
@@ -148,6 +170,14 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
     elif at < len(raw):  # "[1.0]text" is no printk prefix
         return (0, None, PLAIN) if context == CONSOLE else (at, time, context)
     return at, time, context
+
+
+def _as_user(raw: bytes, at: int) -> tuple[int, float | None, str]:
+    """A line whose facility is not the kernel's; its time is printk()'s all the same."""
+    if match := _STAMP.match(raw, at):
+        at = match.end() + (raw[match.end() : match.end() + 1] == b" ")
+        return at, float(match[1] + b"." + match[2]), USER
+    return at, None, USER
 
 
 def _behind_restated(raw: bytes, at: int) -> int:

@@ -15,6 +15,7 @@ from functools import cache
 
 import ahocorasick_rs
 
+from kagent.klog.authorship import kernel_text
 from kagent.klog.blanks import plain
 from kagent.klog.formats import Family, family_of
 from kagent.klog.lines import MAX_LINE, Line, split_lines
@@ -187,6 +188,8 @@ def _look(found: Scan, start: int, end: int) -> None:
         found.landmarks.cuts.append(start + at)
     if (family := family_of(line.text)) is None:
         return
+    if (family := family_of(kernel_text(line))) is None:
+        return  # it stands in a name that somebody chose
     if len(found.headers) < MAX_HEADERS:
         found.headers[start] = family
     else:
