@@ -33,7 +33,7 @@ def split_tasks(
     """Symbolise once for all, then one sub-agent per group of tasks with the same stack."""
     settings, log = runtime.context, state["kernel_log"]
     with open_toolbox(settings, primary_report(state).context) as box:
-        known, notes = symbolize(log, box)
+        known, notes, left_out = symbolize(log, state["primary"], box)
     groups = fold_tasks(tasks_of(log), settings.max_task_agents)
     tasks = sum(len(group.tasks) for group in groups)
     stacks = sum(len(group.stacks) for group in groups)
@@ -41,7 +41,7 @@ def split_tasks(
         notes.append(
             f"{tasks} tasks with {stacks} distinct stacks, read by {len(groups)} sub-agents"
         )
-    update = {"symbolized": known, "notes": notes}
+    update = {"symbolized": known, "notes": notes, "left_out": left_out}
     if not groups:
         return Command(goto="wait_graph", update=update)
     shared = {key: state[key] for key in ("kernel_log", "primary")}
@@ -59,7 +59,7 @@ def task_analyzer(state: TaskInput, runtime: Runtime[Settings]) -> dict[str, Any
     symbols = {item.frame: item for item in state["symbolized"]}
     with open_toolbox(settings, primary_report(state).context) as box:
         for stack in group.stacks:
-            locks += analyse_stack(stack, symbols, source=box.source, types=box.symbolizer)
+            locks += analyse_stack(stack, symbols, source=box.lines, types=box.types)
     update: dict[str, Any] = {
         "task_locks": locks,
         "evidence": [item for entry in locks for item in entry.evidence],
@@ -103,11 +103,14 @@ def wait_graph(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
             state.get("task_locks", []),
             state["kernel_log"],
             state.get("symbolized", []),
-            source=box.source,
-            types=box.symbolizer,
+            source=box.lines,
+            types=box.types,
         )
+    # Of tasks that could not be read, nobody knows that they do not wait.
+    unread = any(one.part.startswith("task_analyzer") for one in state.get("failures", []))
+    denied = result.deadlock.verdict == "not-a-deadlock"
     return {
-        "deadlock": result.deadlock,
+        "deadlock": None if unread and denied else result.deadlock,
         "evidence": list(result.evidence),
         "findings": list(result.findings),
     }

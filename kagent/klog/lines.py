@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kagent.klog.blanks import Plain, plain
 from kagent.text import strip_control
 
 __all__ = [
@@ -89,6 +90,12 @@ class Line:
     time: float | None = None
     context: str = PLAIN
     """PLAIN, CONSOLE, ``syslog``, or the caller as printk writes it (``T61``, ``C0``)."""
+    indents: tuple[int, ...] = ()
+    """Bytes of the first one, two, ... blanks of `text`, where they are not one byte each."""
+
+    def indent_bytes(self, blanks: int) -> int:
+        """How many bytes of the log the first `blanks` characters of `text`, all blanks, take."""
+        return self.indents[blanks - 1] if self.indents and blanks else blanks
 
     @property
     def caller(self) -> str | None:
@@ -158,16 +165,30 @@ def split_lines(data: bytes, start: int = 0, end: int | None = None) -> Iterator
         last = newline
         if data[newline - 1] == 0x0D:
             last = start + len(data[start:newline].rstrip(b"\r"))
-        raw = data[start : min(last, start + MAX_LINE)]
-        skip = 0
-        if raw[:1] in (b"\x1b", b"\r", b"\x00"):
-            skip = _terminal_noise(raw)
-        size, time, context = peel(raw[skip:] if skip else raw)
-        text = raw[skip + size :].decode("utf-8", "replace")
-        if not text.isascii() or not text.isprintable():
-            text = strip_control(text).replace("\n", " ")
-        yield Line(start, last, start + skip + size, text.rstrip(), time, context)
+        yield _line(data[start : min(last, start + MAX_LINE)], start, last)
         start = newline + 1
+
+
+def _line(raw: bytes, start: int, end: int) -> Line:
+    smooth = plain(raw)
+    if smooth is not None:
+        raw = smooth.data
+    skip = _terminal_noise(raw) if raw[:1] in (b"\x1b", b"\r", b"\x00") else 0
+    size, time, context = peel(raw[skip:] if skip else raw)
+    body = skip + size
+    text = raw[body:].decode("utf-8", "replace")
+    if not text.isascii() or not text.isprintable():
+        text = strip_control(text).replace("\n", " ")
+    text = text.rstrip()
+    if smooth is None:
+        return Line(start, end, start + body, text, time, context)
+    origin = smooth.origin(body)
+    return Line(start, end, start + origin, text, time, context, _indents(smooth, body, origin))
+
+
+def _indents(smooth: Plain, body: int, origin: int) -> tuple[int, ...]:
+    blanks = len(smooth.data) - body - len(smooth.data[body:].lstrip(b" "))
+    return tuple(smooth.origin(body + n) - origin for n in range(1, min(blanks, 32) + 1))
 
 
 _NOISE = re.compile(

@@ -19,9 +19,10 @@ import pytest
 import typer
 
 from kagent import __version__
+from kagent.cli.files import check_output
 from kagent.cli.main import main
 from kagent.cli.options import make_settings, size
-from kagent.cli.output import check_output, pick_format, write_resolution
+from kagent.cli.output import pick_format, write_resolution
 from kagent.errors import InputError
 
 OOPS = """\
