@@ -27,6 +27,7 @@ _MODULE_BASE = 0x1000_0000
 _BANNER = b"Linux version "
 _RELEASE = re.compile(rb"Linux version ([\x21-\x7e]{1,128}) ")
 _IDENT, _XINDEX = 16, 0xFFFF
+_ADDRESSES = 1 << 64
 _BITS = {1: 32, 2: 64}
 _ORDERS = {1: "<", 2: ">"}
 _ET_REL, _ET_EXEC, _ET_DYN, _ET_CORE = 1, 2, 3, 4
@@ -187,6 +188,8 @@ class ElfImage:
             for index, head in enumerate(heads)
         ]
         self.sections = tuple(_lay_out(sections) if self.kind == "module" else sections)
+        if any(s.allocated and s.address + s.size > _ADDRESSES for s in self.sections):
+            raise _DamageError("a section lies beyond the end of memory")
         self._link = [head.link for head in heads]
         self.address_range = self._address_range()
         self.build_id = self._read_build_id()

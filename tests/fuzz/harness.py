@@ -236,6 +236,9 @@ class _Worker:
         if self._read is None:
             self._read = self._output.open("rb")
         while line := self._read.readline():
+            if not line.endswith(b"\n"):  # still being written
+                self._read.seek(-len(line), os.SEEK_CUR)
+                return
             yield json.loads(line)
 
     def tend(self) -> dict[str, str] | None:
