@@ -65,7 +65,7 @@ def test_a_list_has_commas_in_a_variable_and_none_in_a_file():
 )
 def test_no_command_goes_on_with_a_misspelt_setting(run, monkeypatch, command):
     monkeypatch.setenv("KAGENT_MODULS", "/somewhere")
-    code, out, err = run(*command.split())
+    code, out, err = run(*command)
     assert (code, out) == (2, "")
     assert err == (
         "kagent: error: unknown setting: KAGENT_MODULS\nhint: did you mean KAGENT_MODULES?\n"
