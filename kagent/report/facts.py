@@ -9,6 +9,7 @@ from kagent.report.prose import one_line
 from kagent.resolution import (
     Author,
     Deadlock,
+    Evidence,
     Fault,
     FixStatus,
     MemoryEvent,
@@ -44,9 +45,12 @@ _WRITERS: dict[Author, str] = {
 }
 
 
-def authorship(author: Author) -> str:
-    """Who wrote a piece of evidence, in words."""
-    return _WRITERS[author]
+def authorship(item: Evidence) -> str:
+    """Who wrote a piece of evidence, as words to follow its origin.
+
+    An edge of the wait graph says in its origin whether it was printed or inferred.
+    """
+    return "" if item.origin.startswith("wait graph, ") else f", {_WRITERS[item.author]}"
 
 
 def percent(share: float) -> str:

@@ -259,7 +259,7 @@ class _Writer:
         yield f"### {_escape(item.id)}"
         yield ""
         origin = _code(" ".join(item.origin.split()))
-        yield f"{item.kind}, from {origin}, {authorship(item.author)}"
+        yield f"{item.kind}, from {origin}{authorship(item)}"
         yield ""
         yield from _fence(item.content)
 

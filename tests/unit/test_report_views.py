@@ -245,6 +245,16 @@ def test_a_file_named_by_its_build_directory_is_found_in_the_tree(resolution):
     assert summarise(resolution).code is None
 
 
+@pytest.mark.parametrize("basis", ["as the kernel printed it", "inferred from source and types"])
+@pytest.mark.parametrize("view", [to_markdown, to_html])
+def test_an_edge_of_the_wait_graph_says_once_what_it_rests_on(resolution, view, basis):
+    edge = Evidence(id="E1", kind="lock-edge", content="a waits", origin=f"wait graph, {basis}")
+    resolution.evidence = [edge]
+    text = view(resolution)
+    assert text.count(basis) == 1
+    assert text.count("as the kernel printed it") == (basis == "as the kernel printed it")
+
+
 def test_the_terminal_lists_the_evidence_that_is_cited(resolution):
     resolution.evidence += [
         Evidence(id=f"E{n}", kind="frame", content=f"frame {n}", origin="log 1-2")
