@@ -97,7 +97,7 @@ def _of_file(data: bytes, trap: int, arch: str, report: Report) -> disasm.Code |
     registers = report.registers
     if arch.startswith("mips") or (arch.startswith("ppc") and "msr" not in registers):
         return None
-    if arch.startswith("ppc"):
+    if arch.startswith("ppc64"):
         arch = "ppc64le" if registers["msr"] & 1 else "ppc64"
     thumb = arch == "arm" and bool(registers.get("psr", 0) & 1 << 5)
     return disasm.Code(data, trap, arch, halfwords=thumb)
