@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import socket
@@ -22,10 +23,14 @@ from support.hostile_git import (
 )
 from support.repository import GitRepository
 
+import kagent
+from kagent.agents.toolbox import fix_statuses
 from kagent.commits import CommitIndex
 from kagent.commits.history import GitHistory
 from kagent.errors import InputError, KagentError, MissingDataError
+from kagent.klog.model import Context
 from kagent.repository import Repository
+from kagent.settings import Settings
 from kagent.source import SourceTree, blame
 from kagent.source.store import MAX_FILE_BYTES, confined
 
@@ -475,3 +480,51 @@ def test_what_is_checked_out_is_not_the_kernel_that_crashed(tmp_path: Path, shap
     assert SourceTree.for_crash(path, None).kernel_revision is None
     assert SourceTree.for_crash(path, "6.1.0").kernel_revision == "v6.1"
     assert SourceTree.for_crash(f"{path}@v6.1", "5.4.7").kernel_revision == "v6.1"
+
+
+@pytest.mark.parametrize(
+    ("spec", "release", "in_kernel"),
+    [
+        ("{bare}", "5.4.7", None),
+        ("{bare}", None, None),
+        ("{branch}", "5.4.7", None),
+        ("{detached}", None, None),
+        ("{bare}", "6.1.0", False),
+        ("{bare}@v6.1", "5.4.7", False),
+        ("{bare}@HEAD", None, True),
+        ("{bare}", "6.1.0-13-amd64", None),  # Debian's own patches are in no tag
+    ],
+)
+def test_a_fix_is_in_the_kernel_only_where_its_revision_is_known(
+    tmp_path: Path, spec: str, release: str | None, in_kernel: bool | None
+) -> None:
+    repository, _ = hostile_repository(tmp_path)
+    fix = repository.git("rev-parse", "HEAD")
+    # An "@" in the path of a repository asks for no revision.
+    for name in ("bare", "branch", "detached"):
+        flags = ["--bare"] if name == "bare" else []
+        repository.git("clone", "-q", *flags, ".", str(tmp_path / f"me@{name}"))
+    repository.git("-C", str(tmp_path / "me@branch"), "switch", "-q", "-c", "feature")
+    repository.git("-C", str(tmp_path / "me@detached"), "switch", "-q", "--detach", "HEAD")
+    places = {name: str(tmp_path / f"me@{name}") for name in ("bare", "branch", "detached")}
+    settings = Settings(kernel_src=spec.format(**places))
+    status = fix_statuses(settings, [fix], Context(kernel=release))[fix]
+    assert status.in_kernel is in_kernel
+
+
+def test_only_the_runner_starts_git() -> None:
+    """Beside the demo, which makes a repository of its own out of its own files."""
+    package = Path(kagent.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.is_relative_to(package / "repository") or path == package / "demo" / "runner.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.List | ast.Tuple) and node.elts:
+                first = node.elts[0]
+                assert not (isinstance(first, ast.Constant) and first.value == "git"), path
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            assert not {"git", "pygit2", "dulwich"} & {n.partition(".")[0] for n in names}, path
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("which"):
+                assert "'git'" not in ast.unparse(node), path
