@@ -38,7 +38,7 @@ class Template:
 
 
 def _shape(pattern: str) -> Callable[[str], str | None]:
-    shape = re.compile(pattern)
+    shape = re.compile(pattern, re.ASCII)
     return lambda value: shlex.quote(value) if shape.fullmatch(value) else None
 
 
