@@ -108,9 +108,9 @@ class Checker:
             return ["cites no evidence"]
         if items and not any(said(item, "claim", self._chosen) for item in items):
             return ["rests only on words that somebody chose"]
-        named = {_squeeze(name) for name in _NAMED.findall(_EVIDENCE_ID.sub(" ", text))}
-        ground = self._squeezed(items, "quote")
-        if items and named and not any(name in ground for name in named):
+        named = {_plain(name) for name in _NAMED.findall(_EVIDENCE_ID.sub(" ", text))}
+        ground = {_plain(name) for name in _NAMED.findall(self._words(items, "quote"))}
+        if items and named and not named & ground:
             return ["names nothing that is in the evidence it cites"]
         return []
 
@@ -256,6 +256,11 @@ def _paragraphs(text: str) -> list[str]:
         if block.count("```") % 2:
             fenced = not fenced
     return parts
+
+
+def _plain(name: str) -> str:
+    """A number by its value; a name as it is."""
+    return f"{int(name, 16):#x}" if name.startswith("0x") else name
 
 
 def _same_file(path: str, known: str) -> bool:

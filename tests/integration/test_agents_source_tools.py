@@ -69,7 +69,7 @@ def answers_to(*wanted: tuple[str, dict[str, Any]], tree: Path = SOURCE) -> tupl
             for message in endpoint.requests[-1]["messages"]
             if message["role"] == "tool"
         }
-    return [told[f"call_{number}"] for number in range(len(wanted))], resolution
+    return [told[f"call_{number}"] for number in range(len(told))], resolution
 
 
 def test_a_model_is_offered_every_tool_and_gets_fenced_answers() -> None:
