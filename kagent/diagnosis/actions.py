@@ -67,6 +67,7 @@ SLOTS: Mapping[str, Callable[[str], str | None]] = {
     "module": _shape(r"\w[\w-]{0,63}"),
     "config": _shape(rf"CONFIG_(?:{_CONFIGS})"),
     "release": _shape(r"\d[\w.+~-]{0,127}"),
+    "revision": _shape(r"\w[\w.+~-]{0,127}"),
     "cgroup": _words(256, "the control group"),
     "subject": _words(400, "its subject reads like a command"),
     "expression": _words(400, "the value"),

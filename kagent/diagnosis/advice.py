@@ -163,7 +163,7 @@ def missing_data(
         lacking.append(Missing(
             what="the source at the crash's own version: expressions, and locks held",
             how="git clone https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git, then "
-                f"--kernel-src linux@{wanted[0] if wanted else 'TAG'}",
+                f"--kernel-src linux@{_revision(wanted)}",
         ))  # fmt: skip
     if not index:
         lacking.append(Missing(what="a commit index to look for existing fixes in",
@@ -198,6 +198,13 @@ def _from_the_kernel(log: KernelLog, report: Report) -> list[Missing]:
         lacking.append(Missing(what="who allocated and freed the object",
                                how="CONFIG_KASAN=y, or boot with slub_debug=FZPU"))  # fmt: skip
     return lacking
+
+
+def _revision(tags: Sequence[str]) -> str:
+    try:
+        return clean("revision", tags[0]) if tags else "TAG"
+    except SlotError:
+        return "TAG"
 
 
 def _debug_package(release: str | None, build: str | None) -> str:

@@ -227,7 +227,9 @@ def test_no_command_is_built_of_anything_else(action: str, value: str) -> None:
 HOSTILE = ["x; reboot", "$(reboot)", "`reboot`", "a b", "--exec=x", "x\ny", "'", "x|sh", "", "é"]
 
 
-@pytest.mark.parametrize("slot", ["hash", "tag", "message-id", "module", "config", "release"])
+@pytest.mark.parametrize(
+    "slot", ["hash", "tag", "message-id", "module", "config", "release", "revision"]
+)
 def test_slots_of_commands_take_nothing_that_a_shell_acts_on(slot: str) -> None:
     assert [SLOTS[slot](value) for value in HOSTILE] == [None] * len(HOSTILE)
 
