@@ -37,7 +37,7 @@ dmesg | kagent analyze
 corrupt · 70 a bug in kagent
 """
 _GROUPS = ("source", "index")
-_PACKAGES = ("langgraph", "langchain", "drgn", "faiss-cpu", "pydantic", "typer")
+_PACKAGES = ("langgraph", "langchain-core", "drgn", "faiss-cpu", "pydantic", "typer")
 
 
 class _Commands(TyperGroup):
