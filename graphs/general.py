@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kagent import build_graph
+from kagent import Settings, build_graph
 
 __all__ = ["graph"]
 
-graph = build_graph(route="general")
+graph = build_graph(route="general", settings=Settings())

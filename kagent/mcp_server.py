@@ -11,7 +11,6 @@ import inspect
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -172,12 +171,13 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     kernel_src: Sequence[str] = (),
-    indexes: Sequence[Path] = (),
-    vmlinux: Path | None = None,
-    modules: Path | None = None,
+    settings: Settings | None = None,
     allow_remote: bool = False,
 ) -> None:
     """Serve until the client hangs up (stdio) or the process is stopped (HTTP at ``/mcp``).
+
+    Trees, indexes and debug info are those of `settings`, as the process starts; `kernel_src`
+    names several trees instead of their one.
 
     Raises:
         InputError: `host` is no loopback address and `allow_remote` is not set, or the port is
@@ -191,9 +191,17 @@ def serve(
         )
     if transport == "http":
         _check_port(host, port)
-    settings = Settings()
-    files = DebugFiles(settings.debug_dir, servers=settings.debuginfod_urls)
-    roots = Roots(kernel_src, indexes, vmlinux=vmlinux, modules=modules, files=files)
+    settings = settings or Settings()
+    trees = tuple(kernel_src) or ((settings.kernel_src,) if settings.kernel_src else ())
+    roots = Roots(
+        trees,
+        settings.index,
+        vmlinux=settings.vmlinux,
+        modules=settings.modules,
+        files=DebugFiles(
+            settings.debug_dir, servers=settings.debuginfod_urls, offline=settings.offline
+        ),
+    )
     server = make_server(roots, host=host, port=port)
     server.run("stdio" if transport == "stdio" else "streamable-http")
 

@@ -28,8 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def no_debug_info_of_this_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """What is installed here, or a server of the distribution, must not decide a test."""
+    """What is installed or configured here, or a distribution's server, must not decide a test."""
     monkeypatch.setenv("KAGENT_DEBUG_DIR", str(tmp_path_factory.getbasetemp() / "nothing"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "nothing"))
     monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
 
 

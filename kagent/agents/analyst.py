@@ -24,6 +24,7 @@ from kagent.agents.model import ask, chat_model, facts_message, structured
 from kagent.agents.prompts import load_prompt
 from kagent.agents.state import State
 from kagent.agents.tools import TOOLS
+from kagent.boundary import attempt
 from kagent.errors import ModelError
 from kagent.resolution import Usage
 from kagent.settings import Settings
@@ -51,7 +52,7 @@ class Analyst:
         """Do the next step; go to the tools while there is something to look up."""
         stage = state.get("stage")
         if stage == "model":
-            return self._reason(state, settings)
+            return self._bounded(lambda: self._reason(state, settings), {})
         facts: Update = {}
         if stage is None:
             facts, question = self.look(state, settings)
@@ -60,7 +61,7 @@ class Analyst:
             state = _merged(state, facts)
         if stage in (None, "source"):
             more, question = self.decode(state, settings)
-            facts |= more
+            facts = _appended(facts, more)
             if question:
                 return self._call("search_commits", question, {**facts, "stage": "commits"})
             state = _merged(state, more)
@@ -68,7 +69,11 @@ class Analyst:
         facts = _appended(facts, more)
         if settings.model is None:
             return Command(goto="verify", update=facts)
-        return self._open(_merged(state, more), settings, facts)
+        return self._bounded(lambda: self._open(_merged(state, more), settings, facts), facts)
+
+    def _bounded(self, talk: Callable[[], Command[Any]], facts: Update) -> Command[Any]:
+        """A conversation that fails leaves the rules' result."""
+        return attempt("model", talk, lambda: Command(goto="verify", update=facts))
 
     def _call(self, tool: str, arguments: dict[str, Any], update: Update) -> Command[Any]:
         call = {"name": tool, "args": arguments, "id": f"rules_{uuid.uuid4().hex[:12]}"}

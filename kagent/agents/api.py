@@ -95,7 +95,7 @@ def _resolution(state: Mapping[str, Any], given: InputState) -> Resolution:
     if found is None:
         raise NoReportError(
             "no kernel report was found in the input",
-            hint=hint_without_report(given["log"]),
+            hint="; ".join([hint_without_report(given["log"]), *(state.get("notes") or [])]),
         )
     assert isinstance(found, Resolution)
     return found

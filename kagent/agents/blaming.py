@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kagent.agents.toolbox import Toolbox
+from kagent.boundary import expert
 from kagent.errors import KagentError
 from kagent.resolution import Fault
 
@@ -14,6 +15,11 @@ _SECONDS = 5.0
 """For one line; on the kernel's longest histories ``git blame`` takes longer than it helps."""
 
 
+def _nobody(*_args: object) -> list[str]:
+    return []
+
+
+@expert("blame", otherwise=_nobody)
 def blamed_commits(box: Toolbox, fault: Fault | None) -> list[str]:
     """Who last changed the faulting line, and its caller's where the fault is in a helper.
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from kagent.agents.state import State
-from kagent.agents.toolbox import Toolbox, open_toolbox
-from kagent.diagnosis import (
-    GraphResult,
+from kagent.agents.experts import (
     crash_query,
     decode_fault,
     explain,
-    frames_of,
     functions_to_read,
     memory_facts,
-    shows_blocked_tasks,
     subsystem,
-    wait_facts,
 )
+from kagent.agents.state import State
+from kagent.agents.toolbox import Toolbox, open_toolbox
+from kagent.boundary import expert, nothing
+from kagent.decoding import symbolize_frames
+from kagent.diagnosis import GraphResult, frames_of, shows_blocked_tasks, wait_facts
 from kagent.errors import MismatchError
 from kagent.klog.model import KernelLog, Report
+from kagent.resolution import LeftOut
 from kagent.settings import Settings
 from kagent.symbols.model import Symbolized
+from kagent.symbols.symbolizer import MAX_FRAMES
 
 __all__ = ["conclude", "decode", "look", "primary_report", "symbolize"]
 
@@ -39,12 +40,13 @@ def look(state: State, settings: Settings) -> Step:
     with open_toolbox(settings, report.context) as box:
         known = state.get("symbolized")
         if known is None:
-            known, notes = symbolize(state["kernel_log"], box)
+            known, notes, left_out = symbolize(state["kernel_log"], state["primary"], box)
         else:
-            notes = []
+            notes, left_out = [], []
         facts: dict[str, Any] = {
             "symbolized": known,
             "notes": [*box.notes, *notes],
+            "left_out": left_out,
             "subsystem": subsystem(report, known, box.tree) or state.get("subsystem"),
         }
         names = functions_to_read(report, known) if box.source else []
@@ -56,7 +58,7 @@ def decode(state: State, settings: Settings) -> Step:
     report, known = primary_report(state), state["symbolized"]
     facts: dict[str, Any] = {}
     with open_toolbox(settings, report.context) as box:
-        fault = decode_fault(report, known, types=box.symbolizer, source=box.source)
+        fault = decode_fault(report, known, types=box.types, source=box.lines)
         memory = memory_facts(report, known)
         waits = _waits(state, box)
         searchable = box.index is not None
@@ -65,6 +67,8 @@ def decode(state: State, settings: Settings) -> Step:
             facts[key] = getattr(result, key)
             facts["evidence"] = [*facts.get("evidence", []), *result.evidence]
             facts["findings"] = [*facts.get("findings", []), *result.findings]
+    if waits is not None:
+        facts["left_out"] = list(waits.left_out)
     if not searchable:
         return facts, None
     deadlock = state.get("deadlock") or facts.get("deadlock")
@@ -77,6 +81,7 @@ def decode(state: State, settings: Settings) -> Step:
     }
 
 
+@expert("locks", otherwise=nothing)
 def _waits(state: State, box: Toolbox) -> GraphResult | None:
     """Who is stuck because of the crash: tasks that wait for what its victim held.
 
@@ -85,7 +90,7 @@ def _waits(state: State, box: Toolbox) -> GraphResult | None:
     log = state["kernel_log"]
     if state.get("deadlock") is not None or not shows_blocked_tasks(log):
         return None
-    found = wait_facts(log, state["symbolized"], source=box.source, types=box.symbolizer)
+    found = wait_facts(log, state["symbolized"], source=box.lines, types=box.types)
     return found if found.deadlock.cycles or found.deadlock.victims else None
 
 
@@ -107,14 +112,29 @@ def conclude(state: State, _settings: Settings) -> dict[str, Any]:
     }
 
 
-def symbolize(log: KernelLog, box: Toolbox) -> tuple[list[Symbolized], list[str]]:
-    """Source lines for every frame of the log, in one pass; what could not be used, in words."""
-    frames = frames_of(log)
+def symbolize(
+    log: KernelLog, primary: int, box: Toolbox
+) -> tuple[list[Symbolized], list[str], list[LeftOut]]:
+    """Source lines for every frame of the log, in one pass, the primary report's first.
+
+    Also what could not be used, in words, and how many frames were too many.
+    """
+    frames = frames_of(log, primary=primary)
     try:
-        found = box.symbolizer.symbolize(frames)
+        found = list(symbolize_frames(box.symbolizer, frames))
     except MismatchError as error:
         note = f"debug info was refused: {error}" + (f" ({error.hint})" if error.hint else "")
-        return [Symbolized(frame, note="debug info is of another build") for frame in frames], [
-            note
-        ]
-    return found, [f"debug info: {reason}" for reason in box.symbolizer.mismatches]
+        return (
+            [Symbolized(frame, note="debug info is of another build") for frame in frames],
+            [note],
+            [],
+        )
+    notes = [f"debug info: {reason}" for reason in box.symbolizer.mismatches]
+    return found, notes, _too_many(box.symbolizer.left_out)
+
+
+def _too_many(count: int) -> list[LeftOut]:
+    if not count:
+        return []
+    why = "only so many different frames are looked up in debug info"
+    return [LeftOut(what="frames", kept=MAX_FRAMES, total=MAX_FRAMES + count, why=why)]

@@ -17,8 +17,10 @@ from kagent.agents.prompts import load_prompt
 from kagent.agents.state import State, TaskInput
 from kagent.agents.toolbox import open_toolbox
 from kagent.agents.verify import Checker, check_claims
+from kagent.boundary import attempt
 from kagent.diagnosis import TaskLocks, analyse_stack, build_wait_graph, fold_tasks, tasks_of
 from kagent.errors import ModelError
+from kagent.resolution import LeftOut
 from kagent.settings import Settings
 
 __all__ = ["deadlock_synthesis", "split_tasks", "task_analyzer", "wait_graph"]
@@ -33,7 +35,7 @@ def split_tasks(
     """Symbolise once for all, then one sub-agent per group of tasks with the same stack."""
     settings, log = runtime.context, state["kernel_log"]
     with open_toolbox(settings, primary_report(state).context) as box:
-        known, notes = symbolize(log, box)
+        known, notes, left_out = symbolize(log, state["primary"], box)
     groups = fold_tasks(tasks_of(log), settings.max_task_agents)
     tasks = sum(len(group.tasks) for group in groups)
     stacks = sum(len(group.stacks) for group in groups)
@@ -41,7 +43,7 @@ def split_tasks(
         notes.append(
             f"{tasks} tasks with {stacks} distinct stacks, read by {len(groups)} sub-agents"
         )
-    update = {"symbolized": known, "notes": notes}
+    update = {"symbolized": known, "notes": notes, "left_out": left_out}
     if not groups:
         return Command(goto="wait_graph", update=update)
     shared = {key: state[key] for key in ("kernel_log", "primary")}
@@ -59,13 +61,13 @@ def task_analyzer(state: TaskInput, runtime: Runtime[Settings]) -> dict[str, Any
     symbols = {item.frame: item for item in state["symbolized"]}
     with open_toolbox(settings, primary_report(state).context) as box:
         for stack in group.stacks:
-            locks += analyse_stack(stack, symbols, source=box.source, types=box.symbolizer)
+            locks += analyse_stack(stack, symbols, source=box.lines, types=box.types)
     update: dict[str, Any] = {
         "task_locks": locks,
         "evidence": [item for entry in locks for item in entry.evidence],
     }
     if settings.model:
-        update |= _ask(state, settings, locks)
+        update |= attempt("model", lambda: _ask(state, settings, locks), dict)
     return update
 
 
@@ -74,11 +76,12 @@ def _ask(state: TaskInput, settings: Settings, locks: list[TaskLocks]) -> dict[s
     model = chat_model(settings)
     assert model is not None
     ledger = [item for entry in locks for item in entry.evidence]
+    tasks, stacks = state["group"].tasks, state["group"].stacks
     facts = {
-        "tasks": [f"{task.comm}/{task.pid}" for task in state["group"].tasks[:50]],
+        "tasks": [f"{task.comm}/{task.pid}" for task in tasks[:_TASKS_ASKED]],
         "stacks": [
             decoded_frames(([task.pc] if task.pc else []) + list(task.frames), state["symbolized"])
-            for task in (stack[0] for stack in state["group"].stacks[:8])
+            for task in (stack[0] for stack in stacks[:_STACKS_ASKED])
         ],
         "evidence": ledger_facts(ledger),
     }
@@ -88,11 +91,27 @@ def _ask(state: TaskInput, settings: Settings, locks: list[TaskLocks]) -> dict[s
         )
     except ModelError as error:
         return {"notes": [f"a task's sub-agent had no model: {error}"]}
+    shown = [("tasks", len(tasks), _TASKS_ASKED), ("stacks", len(stacks), _STACKS_ASKED)]
+    left_out = [
+        LeftOut(what=f"{what} put before the model", kept=most, total=total, why=_ASKED)
+        for what, total, most in shown
+        if total > most
+    ]
     lines = [(link.file, link.line) for item in state["symbolized"] for link in item.chain]
     findings, rejected = check_claims(
         notes.claims, Checker(ledger, lines), f"model:{settings.model}"
     )
-    return {"findings": findings, "unverified": rejected, "usage": usage, "model": settings.model}
+    return {
+        "findings": findings,
+        "unverified": rejected,
+        "usage": usage,
+        "model": settings.model,
+        "left_out": left_out,
+    }
+
+
+_TASKS_ASKED, _STACKS_ASKED = 50, 8
+_ASKED = "a sub-agent asks about so many at once; the rules read all of them"
 
 
 @node
@@ -103,13 +122,17 @@ def wait_graph(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
             state.get("task_locks", []),
             state["kernel_log"],
             state.get("symbolized", []),
-            source=box.source,
-            types=box.symbolizer,
+            source=box.lines,
+            types=box.types,
         )
+    # Of tasks that could not be read, nobody knows that they do not wait.
+    unread = any(one.part.startswith("task_analyzer") for one in state.get("failures", []))
+    denied = result.deadlock.verdict == "not-a-deadlock"
     return {
-        "deadlock": result.deadlock,
+        "deadlock": None if unread and denied else result.deadlock,
         "evidence": list(result.evidence),
         "findings": list(result.findings),
+        "left_out": list(result.left_out),
     }
 
 

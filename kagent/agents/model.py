@@ -15,19 +15,25 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
-from kagent.errors import ModelError
+from kagent.egress import Destination, Purpose, async_client, client, gate_of
+from kagent.errors import EgressError, ModelError
 from kagent.resolution import Usage
 from kagent.settings import Settings
 
-__all__ = ["ask", "chat_model", "facts_message", "structured"]
+__all__ = ["ask", "chat_model", "endpoint_of", "facts_message", "structured"]
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
 def chat_model(settings: Settings) -> BaseChatModel | None:
-    """The configured model; None when there is none, so that the rules speak alone."""
+    """The configured model; None when there is none, so that the rules speak alone.
+
+    The one place where a client of a model is made: whatever it is, what it sends passes the gate,
+    and where the gate is closed its calls end in a `ModelError` that says so.
+    """
     if not settings.model:
         return None
+    gate = gate_of(settings)
     from langchain_openai import ChatOpenAI  # 1.5 s to import, so only when it is wanted
 
     # A local server needs no key, but the client insists on one.
@@ -35,12 +41,21 @@ def chat_model(settings: Settings) -> BaseChatModel | None:
     return ChatOpenAI(
         model=settings.model,
         api_key=lambda: key,
-        base_url=settings.base_url,
+        # Named also where it is the default: the client would look for variables of its own.
+        base_url=settings.endpoint,
         timeout=settings.model_timeout,
-        max_retries=settings.model_retries,
+        # What the gate refuses once it refuses again.
+        max_retries=settings.model_retries if gate.allows(Purpose.MODEL, settings.endpoint) else 0,
         max_completion_tokens=settings.max_model_tokens,
         temperature=0,
+        http_client=client(gate, Purpose.MODEL),
+        http_async_client=async_client(gate, Purpose.MODEL),
     )
+
+
+def endpoint_of(settings: Settings) -> str:
+    """Scheme, host and port of the model's endpoint."""
+    return str(Destination.of(settings.endpoint))
 
 
 def facts_message(facts: dict[str, Any]) -> HumanMessage:
@@ -106,17 +121,25 @@ def _model_errors() -> Iterator[None]:
 
     try:
         yield
+    except EgressError as error:  # some versions of the client pass it on, others wrap it
+        raise _not_asked(error) from error
     except openai.APITimeoutError as error:
         raise ModelError("the model endpoint did not answer in time") from error
     except openai.APIConnectionError as error:
+        if isinstance(error.__cause__, EgressError):
+            raise _not_asked(error.__cause__) from error
         raise ModelError(
             "the model endpoint cannot be reached",
             hint="check OPENAI_BASE_URL (or --base-url), or leave --model out",
         ) from error
     except openai.AuthenticationError as error:
-        raise ModelError("the model endpoint refused the key", hint="set OPENAI_API_KEY") from error
+        raise ModelError("the model endpoint refused the key", hint="set KAGENT_API_KEY") from error
     except openai.OpenAIError as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the model endpoint failed: {first_line[:200]}") from error
     except ValueError as error:  # pydantic's and json's errors are of this kind
         raise ModelError("the model's answer could not be read") from error
+
+
+def _not_asked(refusal: EgressError) -> ModelError:
+    return ModelError(f"the model was not asked: {refusal}", hint=refusal.hint)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from langchain_core.messages import AnyMessage
 from langgraph.graph import MessagesState
 from langgraph.graph.message import add_messages
+from pydantic import BaseModel
 
 from kagent.agents.answers import Draft
 from kagent.commits.model import Hit
@@ -59,12 +60,18 @@ def add_usage(left: Usage | None, right: Usage | None) -> Usage:
 
 
 def _union(left: list[_T] | None, right: list[_T] | None) -> list[_T]:
-    """Reducer: append what is not there yet."""
-    merged = list(left or [])
-    for item in right or []:
-        if item not in merged:
-            merged.append(item)
-    return merged
+    """Reducer: append what is not there yet, in time that grows with their sizes."""
+    merged: dict[object, _T] = {}
+    for item in (*(left or ()), *(right or ())):
+        merged.setdefault(_identity(item), item)
+    return list(merged.values())
+
+
+def _identity(item: object) -> object:
+    """What tells an item from others: itself, where it can be hashed; a model's whole content."""
+    if isinstance(item, BaseModel):
+        return type(item), item.model_dump_json()
+    return item
 
 
 def _tasks(left: list[TaskLocks] | None, right: list[TaskLocks] | None) -> list[TaskLocks]:

@@ -10,13 +10,13 @@ from langgraph.runtime import Runtime
 
 import kagent
 from kagent.agents.answers import Draft
+from kagent.agents.experts import advise, missing_data, to_markdown
+from kagent.agents.model import endpoint_of
 from kagent.agents.node import node
 from kagent.agents.state import State
 from kagent.agents.toolbox import fix_statuses
 from kagent.commits.model import Hit
-from kagent.diagnosis import advise, missing_data
 from kagent.klog.model import Context, Frame, KernelLog, Report
-from kagent.report.markdown import to_markdown
 from kagent.resolution import (
     Actions,
     Engine,
@@ -49,7 +49,12 @@ def synthesizer(state: State, runtime: Runtime[Settings]) -> dict[str, Any]:
     advice = advise(report, state.get("fault"), state.get("deadlock"), fixes)
     model = state.get("model") or None
     resolution = Resolution(
-        engine=Engine(kind="model" if model else "rules", model=model, version=kagent.__version__),
+        engine=Engine(
+            kind="model" if model else "rules",
+            model=model,
+            endpoint=endpoint_of(settings) if model else None,
+            version=kagent.__version__,
+        ),
         reports=report_views(log, state["primary"], state.get("symbolized", [])),
         reformatted=state["reformatted"],
         route=state["route"],

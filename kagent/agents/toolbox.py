@@ -7,19 +7,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kagent.agents.experts import BoundedSource, BoundedTypes
+from kagent.boundary import expert, nothing, unexpected
 from kagent.errors import InputError, KagentError
+from kagent.isolation import isolated
 from kagent.klog.model import Context
 from kagent.resolution import FixStatus
 from kagent.settings import Settings
+from kagent.source.tools import SourceTools
+from kagent.source.union import SourceUnion
 
 if TYPE_CHECKING:
     from kagent.commits import CommitIndex, CommitUnion
     from kagent.commits.landed import OnBranch
     from kagent.source import SourceTree
-    from kagent.source.tools import SourceTools
-    from kagent.source.union import SourceUnion
     from kagent.symbols import Symbolizer
 
 __all__ = ["Toolbox", "check_settings", "fix_statuses", "open_toolbox"]
@@ -43,6 +46,16 @@ class Toolbox:
     notes: tuple[str, ...] = ()
     """Choices and fallbacks, in words."""
 
+    @property
+    def types(self) -> BoundedTypes:
+        """The debug info, as the rules ask it."""
+        return BoundedTypes(self.symbolizer)
+
+    @property
+    def lines(self) -> BoundedSource | None:
+        """The sources, as the rules ask them."""
+        return BoundedSource(self.source) if self.source else None
+
 
 def check_settings(settings: Settings) -> None:
     """Fail early on what cannot be right, before anything is computed.
@@ -60,8 +73,15 @@ def check_settings(settings: Settings) -> None:
             raise InputError(
                 f"--index {index}: no such directory", hint="kagent index build REPO -o DIR"
             )
-    with open_toolbox(settings, Context()):
-        pass
+    try:
+        with open_toolbox(settings, Context()):
+            pass
+    except KagentError:
+        raise
+    except BaseException as error:
+        if not unexpected(error):
+            raise
+        # A bug in opening it: the run meets that again, and goes on without.
 
 
 @contextmanager
@@ -69,25 +89,21 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
     """Everything the settings name, for the kernel that crashed.
 
     Opening again is cheap: the rooms below keep what they parsed, keyed by the files' content.
+    What can be opened no more, in a run that had it, fails alone. Native code reads what came with
+    the log in the child that is kept for these files.
     """
-    from kagent.source import SourceTree
-    from kagent.source.tools import SourceTools
-    from kagent.source.union import SourceUnion
-    from kagent.symbols import DebugFiles, Symbolizer
+    given = (settings.vmlinux, settings.modules, settings.kernel_src, settings.source_map)
+    with isolated(given), _opened(settings, crashed) as box:
+        yield box
 
+
+@contextmanager
+def _opened(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
     tree, notes = _kernel_tree(settings.kernel_src, crashed)
-    trees = [SourceTree.mapped(mapping) for mapping in settings.source_map]
-    trees += [tree] if tree else []
-    if settings.modules:
-        trees.append(SourceTree.open(settings.modules))
-    with Symbolizer.open(
-        settings.vmlinux,
-        settings.modules,
-        release=crashed.kernel,
-        build_id=crashed.build_id,
-        allow_mismatch=settings.allow_mismatch,
-        files=DebugFiles(settings.debug_dir, servers=settings.debuginfod_urls),
-    ) as symbolizer:
+    trees = _other_trees(settings)
+    if tree:  # after what is mapped, before what lies beside the modules
+        trees.insert(len(settings.source_map), tree)
+    with _symbolizer(settings, crashed) as symbolizer:
         yield Toolbox(
             symbolizer=symbolizer,
             tools=SourceTools(trees, symbolizer, max_text=_MAX_EXCERPT),
@@ -98,6 +114,48 @@ def open_toolbox(settings: Settings, crashed: Context) -> Iterator[Toolbox]:
         )
 
 
+def _no_debug_info(_settings: Settings, _crashed: Context) -> Symbolizer:
+    from kagent.symbols import Symbolizer
+
+    return Symbolizer.open(None, None)
+
+
+@expert("debug info", otherwise=_no_debug_info)
+def _symbolizer(settings: Settings, crashed: Context) -> Symbolizer:
+    from kagent.symbols import DebugFiles, Symbolizer
+
+    return Symbolizer.open(
+        settings.vmlinux,
+        settings.modules,
+        release=crashed.kernel,
+        build_id=crashed.build_id,
+        allow_mismatch=settings.allow_mismatch,
+        files=DebugFiles(
+            settings.debug_dir, servers=settings.debuginfod_urls, offline=settings.offline
+        ),
+    )
+
+
+def _no_trees(_settings: Settings) -> list[SourceTree]:
+    return []
+
+
+@expert("source map", otherwise=_no_trees)
+def _other_trees(settings: Settings) -> list[SourceTree]:
+    """The sources that a setting maps, then those beside the modules."""
+    from kagent.source import SourceTree
+
+    trees = [SourceTree.mapped(mapping) for mapping in settings.source_map]
+    if settings.modules:
+        trees.append(SourceTree.open(settings.modules))
+    return trees
+
+
+def _no_statuses(*_args: Any) -> dict[str, FixStatus]:
+    return {}
+
+
+@expert("fix status", otherwise=_no_statuses)
 def fix_statuses(
     settings: Settings, hashes: Sequence[str], crashed: Context
 ) -> dict[str, FixStatus]:
@@ -115,7 +173,7 @@ def fix_statuses(
     if not repository.is_dir():
         repository = Path(settings.kernel_src.rpartition("@")[0])
     try:
-        landings = fix_status(repository, hashes, tree.revision if tree else None)
+        landings = fix_status(repository, hashes, tree.kernel_revision if tree else None)
     except KagentError:
         return {}  # a plain tree, or a repository without that history, shows nothing
     # A distribution's bare number names where its kernel started, not what was merged since.
@@ -138,6 +196,11 @@ def _in_kernel(on: OnBranch | None, sound: bool) -> bool | None:
     return True if on.state == "has" else False if sound else None
 
 
+def _no_tree(*_args: Any) -> tuple[SourceTree | None, tuple[str, ...]]:
+    return None, ()
+
+
+@expert("kernel source", otherwise=_no_tree)
 def _kernel_tree(spec: str | None, crashed: Context) -> tuple[SourceTree | None, tuple[str, ...]]:
     """The tree a spec names; a repository without a revision is read at the crash's own tag."""
     if not spec:
@@ -149,6 +212,7 @@ def _kernel_tree(spec: str | None, crashed: Context) -> tuple[SourceTree | None,
     return tree, (f"source: {tree.note}",) if chosen else ()
 
 
+@expert("index", otherwise=nothing)
 def _index(settings: Settings) -> CommitIndex | CommitUnion | None:
     if not settings.index:
         return None

@@ -16,10 +16,11 @@ from langgraph.types import Command
 
 from kagent.agents.answering import MAX_CALLS, Runtime, answer, crashed, over_limit
 from kagent.agents.blaming import blamed_commits
+from kagent.agents.experts import crash_query
 from kagent.agents.source_tools import SOURCE_TOOLS
 from kagent.agents.toolbox import open_toolbox
 from kagent.commits.model import Hit
-from kagent.diagnosis import crash_query, in_tree
+from kagent.diagnosis import in_tree
 from kagent.errors import KagentError
 from kagent.resolution import Evidence, evidence
 from kagent.source.model import Excerpt

@@ -10,17 +10,21 @@ from typing import Annotated
 
 import typer
 
+from kagent.cli.files import check_output
 from kagent.cli.options import (
     AllowMismatch,
+    EnvFile,
     KernelSrc,
     Log,
     MaxLogBytes,
     Modules,
+    Offline,
     SourceMap,
+    Strict,
     Vmlinux,
     make_settings,
 )
-from kagent.cli.output import check_output, pick_format, write_resolution
+from kagent.cli.output import pick_format, write_resolution
 from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log
 
 __all__ = ["Progress", "analyze", "progress"]
@@ -80,6 +84,16 @@ def analyze(
             rich_help_panel="Model",
         ),
     ] = None,
+    restore: Annotated[
+        bool | None,
+        typer.Option(
+            "--restore",
+            help="Let the model repair a damaged log; the damaged lines go to its endpoint.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    offline: Offline = None,
+    env_file: EnvFile = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON (kagent/1).", rich_help_panel="Output")
     ] = False,
@@ -102,12 +116,12 @@ def analyze(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Show no progress.", rich_help_panel="Output")
     ] = False,
+    strict: Strict = False,
     max_log_bytes: MaxLogBytes = DEFAULT_MAX_BYTES,
 ) -> None:
     """Explain a kernel log: what crashed, where, why, and which commit fixes it."""
     form = pick_format(json=json, markdown=markdown, html=html, output=output)
     check_output(output)
-    text = read_log(log, max_bytes=max_log_bytes)
     settings = make_settings(
         vmlinux=vmlinux,
         modules=modules,
@@ -117,10 +131,14 @@ def analyze(
         allow_mismatch=allow_mismatch,
         model=model,
         base_url=base_url,
-        max_log_bytes=max_log_bytes,
+        restore=restore,
+        offline=offline,
+        env_file=env_file,
+        max_log_bytes=max_log_bytes if max_log_bytes != DEFAULT_MAX_BYTES else None,
     )
+    text = read_log(log, max_bytes=settings.max_log_bytes)
     with progress(quiet=quiet) as show:
         from kagent.agents.api import analyze as run
 
         resolution = run(text, settings=settings, progress=show)
-    write_resolution(resolution, form, output)
+    write_resolution(resolution, form, output, strict=strict, model=settings.model)

@@ -15,6 +15,7 @@ from kagent.cli.fix_status import fix_status
 from kagent.cli.inspect import parse, reformat
 from kagent.cli.output import emit
 from kagent.cli.serve import mcp
+from kagent.errors import EXIT_CODES
 
 __all__ = ["app"]
 
@@ -33,9 +34,7 @@ dmesg | kagent analyze
 
 [bold]Exit codes[/]
 
-0 analysed · 1 no kernel report found · 2 bad usage or input · 3 something needed is missing or \
-corrupt · 70 a bug in kagent
-"""
+""" + " · ".join(f"{code:d} {meaning}" for code, meaning in EXIT_CODES.items())
 _GROUPS = ("source", "index")
 _PACKAGES = ("langgraph", "langchain-core", "drgn", "faiss-cpu", "pydantic", "typer")
 

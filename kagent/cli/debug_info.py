@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from kagent.cli.output import say
+from kagent.sources import is_true, lookup
 from kagent.symbols.locate import DEBUG_DIR, DebugFiles
 
 __all__ = ["debug_files"]
 
 
 def debug_files() -> DebugFiles:
-    """Installed files, and the servers that the environment names."""
-    environment = os.environ.get
+    """Installed files, and the servers that the user's settings name."""
     return DebugFiles(
-        Path(environment("KAGENT_DEBUG_DIR") or DEBUG_DIR),
-        servers=environment("KAGENT_DEBUGINFOD_URLS", environment("DEBUGINFOD_URLS")),
+        Path(lookup("debug_dir") or DEBUG_DIR),
+        servers=lookup("debuginfod_urls"),
         progress=_Download().show,
+        offline=is_true(lookup("offline")),
     )
 
 

@@ -8,11 +8,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kagent.cli.output import check_output, emit_bytes, say
+from kagent.boundary import attempt, collecting
+from kagent.cli.files import check_output, write_file
+from kagent.cli.output import emit_bytes, say, say_incomplete
 from kagent.cli.reading import DEFAULT_MAX_BYTES, byte_size, read_log_bytes
-from kagent.errors import InputError, MissingDataError
+from kagent.errors import (
+    EXIT_CODES,
+    ExitCode,
+    IncompleteError,
+    InputError,
+    KagentError,
+    MissingDataError,
+)
 from kagent.text import strip_control
 
 if TYPE_CHECKING:
@@ -36,7 +45,8 @@ def _arguments() -> argparse.ArgumentParser:
         "byte. Innermost function first: `at fanctl.c:12 in lookup, inlined at fanctl.c:23`. Lines "
         "of source begin with a bar. How many frames were decoded, and why others were not, goes "
         "to standard error. On a terminal, escapes in the log itself are not passed on.",
-        epilog="example: kagent decode case/console.log --modules case/modules",
+        epilog="example: kagent decode case/console.log --modules case/modules; exit codes: "
+        + ", ".join(f"{code:d} {meaning}" for code, meaning in EXIT_CODES.items()),
         allow_abbrev=False,
     )
     add, environment = parser.add_argument, os.environ.get
@@ -59,6 +69,8 @@ def _arguments() -> argparse.ArgumentParser:
         help="use debug info of another build; lines become approximate")  # fmt: skip
     add("--color", choices=("auto", "always", "never"), default="auto",
         help="colours, and links to files of a plain tree")  # fmt: skip
+    add("--strict", action="store_true",
+        help=f"exit with {ExitCode.INCOMPLETE:d} when a part of the decoding failed")  # fmt: skip
     add("-o", "--output", type=Path, metavar="FILE", help="write there")
     add("--max-log-bytes", type=byte_size, metavar="SIZE",
         default=environment("KAGENT_MAX_LOG_BYTES") or DEFAULT_MAX_BYTES,
@@ -110,24 +122,43 @@ def _decode(given: argparse.Namespace) -> None:
     )
     from kagent.cli.debug_info import debug_files
     from kagent.symbols import Symbolizer
-    from kagent.symbols.annotate import annotate
 
-    with Symbolizer.open(
-        given.vmlinux,
-        given.modules,
-        release=release,
-        build_id=build_id,
-        allow_mismatch=given.allow_mismatch,
-        files=debug_files(),
-    ) as symbolizer:
+    with (
+        collecting() as failures,
+        Symbolizer.open(
+            given.vmlinux,
+            given.modules,
+            release=release,
+            build_id=build_id,
+            allow_mismatch=given.allow_mismatch,
+            files=debug_files(),
+        ) as symbolizer,
+    ):
         _require_files(symbolizer, release)
-        decoding = annotate(
-            data, symbolizer, position=view.position, style=view.style, below=view.below
-        )
+        decoding = _annotated(data, symbolizer, view)
         mismatches = symbolizer.mismatches
+    incomplete = say_incomplete(failures)
     _write(decoding.apply(data, _safe if terminal else None), output)
     for line in _closing(decoding, mismatches if decoding.approximate else ()):
         say(line)
+    if incomplete and given.strict:
+        raise IncompleteError("the log is not decoded as far as --strict asks")
+
+
+def _annotated(data: bytes, symbolizer: Symbolizer, view: _View) -> Decoding:
+    """Every frame decoded; without sources where those cannot be read, or as the log is."""
+    from kagent.decoding import symbolize_frames
+    from kagent.symbols.annotate import Decoding, annotate
+
+    def decoded(**look: Any) -> Decoding:
+        return annotate(data, symbolizer, symbolize=symbolize_frames, **look)
+
+    return attempt(
+        "source view",
+        lambda: decoded(position=view.position, style=view.style, below=view.below),
+        lambda: attempt("decode", decoded, Decoding, passing=(KagentError,)),
+        passing=(KagentError,),
+    )
 
 
 def _kernel(data: bytes, vmlinux: Path | None) -> tuple[str | None, str | None]:
@@ -306,10 +337,7 @@ def _write(data: bytes, output: Path | None) -> None:
     if output is None:
         emit_bytes(data)
         return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}") from error
+    write_file(output, data)
 
 
 def _closing(decoding: Decoding, mismatches: Sequence[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kagent.cli.analyze import progress
+from kagent.cli.options import Strict
 from kagent.cli.output import emit, pick_format, say, write_resolution
 
 __all__ = ["demo"]
@@ -27,6 +28,7 @@ def demo(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Show neither progress nor the commands.")
     ] = False,
+    strict: Strict = False,
     list_samples: Annotated[
         bool, typer.Option("--list", help="Name the samples and leave.")
     ] = False,
@@ -40,4 +42,4 @@ def demo(
     form = pick_format(json=json, markdown=markdown, html=html, output=None)
     with progress(quiet=quiet) as show:
         resolution = run(sample, keep=keep, say=None if quiet else say, progress=show)
-    write_resolution(resolution, form, None)
+    write_resolution(resolution, form, None, strict=strict)

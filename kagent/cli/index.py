@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kagent.cli.files import open_output
 from kagent.cli.output import say
 from kagent.errors import IndexCorruptError, InputError, MissingDataError, NoReportError
 from kagent.text import clip, strip_control
@@ -189,7 +191,13 @@ def export(
     if not markdown:
         raise InputError("say in which form", hint="add --markdown")
     with CommitIndex.open(directory) as index:
-        index.export_markdown(output if output is not None else sys.stdout)
+        if output is None:
+            index.export_markdown(sys.stdout)
+            return
+        with open_output(output) as file:
+            text = TextIOWrapper(file, encoding="utf-8", newline="\n", write_through=True)
+            index.export_markdown(text)
+            text.detach()
 
 
 @app.command(epilog="**Example**\n\n`kagent index stats linux.index --json`")

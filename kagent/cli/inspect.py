@@ -50,6 +50,7 @@ def parse(
     - access and memory object of a sanitizer; locks: lockdep's chain, states,
       wanted and held locks; tasks[] with their stacks and held locks
     - oom: who asked for memory, limits, usage, the largest tasks, the killed
+    - left_out[]: what limits kept from being read: what, kept, total, why
 
     Spans are [start, end) in bytes of the (unpacked) log. Registers and addresses
     are strings such as "0xffff888012345678". What the log does not say is null
@@ -145,6 +146,8 @@ def _words_as_strings(schema: Any, *, word: bool = False) -> Any:
 def _lines(found: KernelLog) -> Iterator[str]:
     for number, report in enumerate(found.reports):
         yield from _report_lines(number, report, primary=number == found.primary)
+    for item in found.left_out:
+        yield f"left out: {item.kept} of {item.total} {item.what} were read or kept ({item.why})"
 
 
 def _report_lines(number: int, report: Report, *, primary: bool) -> Iterator[str]:

@@ -4,33 +4,58 @@ from __future__ import annotations
 
 import gc
 import sys
-import traceback
+from collections.abc import Callable
 
-from kagent.cli.output import show_error
-from kagent.errors import KagentError
+from kagent.cli.output import say, show_error
+from kagent.cli.streams import checked_streams
+from kagent.errors import ExitCode, KagentError, OutputError
 
 __all__ = ["main"]
 
-_BUG = 70  # EX_SOFTWARE of sysexits.h
-
 
 def main() -> None:
-    """Run the program and exit.
+    """Run the program and exit with a code of `kagent.errors.EXIT_CODES`.
 
-    Errors raised on purpose become one line and a hint; anything else is a bug and shows its
-    traceback. Ctrl-C exits with 130.
+    Errors raised on purpose become one line and a hint, and so does what the machine refuses: a
+    disk that is full, memory that ran out. Anything else is a bug, and shows its innermost calls.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    with checked_streams():
+        ended = _outcome(_run)
+        written = _outcome(lambda: sys.stdout.flush())
+    sys.exit(ended or written)
+
+
+def _outcome(call: Callable[[], None]) -> int | str | None:
     try:
-        _run()
+        call()
+    except SystemExit as asked:
+        return asked.code
     except KagentError as error:
         show_error(error)
-        sys.exit(error.exit_code)
-    except Exception:  # noqa: BLE001 - Python would exit with 1, which means "no report" here
-        traceback.print_exc()
-        sys.exit(_BUG)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename is not None else ""
+        show_error(OutputError(f"{named}{error.strerror or error}"))
+        return ExitCode.MISSING
+    except MemoryError:
+        show_error(OutputError("out of memory"))
+        return ExitCode.MISSING
+    except Exception as error:  # noqa: BLE001 - Python would exit with 1, which means "no report" here
+        _show_bug(error)
+        return ExitCode.BUG
+    return None
+
+
+def _show_bug(error: Exception) -> None:
+    from kagent.boundary import describe
+
+    bug = describe("kagent", error)
+    say(f"kagent: bug: {bug.error}")
+    for call in bug.trace:
+        say(f"  at {call}")
+    say("hint: report it with these lines; the log itself may stay with you")
 
 
 def _run() -> None:

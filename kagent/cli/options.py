@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kagent.cli.reading import byte_size
-from kagent.errors import InputError
+from kagent.errors import ExitCode
 
 if TYPE_CHECKING:
     from kagent.settings import Settings
 
 __all__ = [
     "AllowMismatch",
+    "EnvFile",
     "KernelSrc",
     "Log",
     "MaxLogBytes",
     "Modules",
+    "Offline",
     "SourceMap",
+    "Strict",
     "Vmlinux",
     "make_settings",
     "size",
@@ -82,6 +85,15 @@ SourceMap = Annotated[
         **_DATA,
     ),
 ]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help=f"Exit with {ExitCode.INCOMPLETE:d} when a part failed, or a model that was asked for "
+        "did not speak.",
+        rich_help_panel="Output",
+    ),
+]
 AllowMismatch = Annotated[
     bool | None,
     typer.Option(
@@ -93,23 +105,26 @@ AllowMismatch = Annotated[
 ]
 
 
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--env-file",
+        metavar="FILE",
+        help="KAGENT_* lines, weaker than the environment. No .env is read unasked.",
+    ),
+]
+Offline = Annotated[
+    bool | None,
+    typer.Option("--offline", help="Let nothing leave this machine, whatever else is set."),
+]
+
+
 def make_settings(**flags: Any) -> Settings:
-    """`Settings` from the environment, overridden by every flag that was given.
+    """`Settings` from what the user configured, overridden by every flag that was given.
 
     Raises:
-        InputError: a value is out of its range or of the wrong type.
+        InputError: a name is unknown, or a value is out of its range or of the wrong type.
     """
-    from pydantic import ValidationError
-
     from kagent.settings import Settings
 
-    given = {name: value for name, value in flags.items() if value is not None}
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"setting {name}: {first['msg']}",
-            hint=f"check the option or the variable KAGENT_{name.upper()}",
-        ) from error
+    return Settings(**{name: value for name, value in flags.items() if value is not None})

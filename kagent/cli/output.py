@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kagent.errors import InputError, KagentError
+from kagent.boundary import collecting, expert
+from kagent.cli.files import write_file
+from kagent.errors import IncompleteError, InputError, KagentError
 from kagent.text import strip_control
 
 if TYPE_CHECKING:
-    from kagent.resolution import Resolution
+    from kagent.resolution import Failure, Resolution
 
 __all__ = [
     "FORMATS",
-    "check_output",
     "emit",
     "emit_bytes",
     "pick_format",
+    "render",
     "say",
+    "say_incomplete",
     "show_error",
     "write_resolution",
 ]
@@ -27,9 +30,9 @@ __all__ = [
 FORMATS = {".json": "json", ".md": "markdown", ".markdown": "markdown", ".html": "html"}
 """File name endings that choose a format when no option does."""
 
-_SIGPIPE_EXIT = 128 + 13
 _PIPED_WIDTH = 100
 _MAX_WIDTH = 130
+_FAILURES = 3
 
 
 def emit(text: str) -> None:
@@ -38,15 +41,10 @@ def emit(text: str) -> None:
 
 
 def emit_bytes(data: bytes) -> None:
-    """Write `data`, byte for byte; end like any Unix filter when the pipe is closed."""
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # The interpreter flushes again at exit; give it something to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_SIGPIPE_EXIT)
+    """Write `data`, byte for byte."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def say(text: str) -> None:
@@ -71,34 +69,62 @@ def pick_format(*, json: bool, markdown: bool, html: bool, output: Path | None) 
     return FORMATS.get(output.suffix.lower(), "text") if output else "text"
 
 
-def check_output(output: Path | None) -> None:
-    """Fail before the work is done rather than after it.
-
-    Raises:
-        InputError: `output` can be no file.
-    """
-    if output is None:
-        return
-    if output.is_dir():
-        raise InputError(f"{output} is a directory", hint="name a file in it")
-    if not output.parent.is_dir():
-        raise InputError(f"{output} cannot be written: no directory {output.parent}")
-
-
-def write_resolution(res: Resolution, form: str, output: Path | None) -> None:
+def write_resolution(
+    res: Resolution,
+    form: str,
+    output: Path | None,
+    *,
+    strict: bool = False,
+    model: str | None = None,
+) -> None:
     """Render `res` and write it to `output`, or to standard output.
+
+    What is incomplete is said first, on standard error. With `strict` it is an error, once all is
+    written; and so it is when `model`, which was asked for, did not speak.
 
     Raises:
         InputError: the file cannot be written.
+        OutputError: there is no room for it, or standard output is closed.
+        IncompleteError: `strict`, and there are gaps.
     """
-    text = _rendered(res, form, output)
+    with collecting() as failures:
+        text = render(res, form, output)
+    incomplete = say_incomplete([*res.failures, *failures]) or res.incomplete
+    if incomplete and not (res.failures or failures):
+        say("kagent: incomplete: something that was asked for was not done; the notes say what")
     if output is None:
         emit(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}") from error
+    else:
+        write_file(output, text.encode("utf-8", "replace"))
+    if strict and incomplete:
+        raise IncompleteError("the result is incomplete, which --strict does not accept")
+    if strict and model and res.engine.kind != "model":
+        raise IncompleteError(f"the model {model} was asked for, and did not speak")
+
+
+def say_incomplete(failures: Sequence[Failure]) -> bool:
+    """One line on what failed, if anything did: the first few, and how many more."""
+    if not failures:
+        return False
+    told = [f"{one.part} failed ({one.error})" for one in failures[:_FAILURES]]
+    if (more := len(failures) - _FAILURES) > 0:
+        told.append(f"{more} more")
+    say(f"kagent: incomplete: {', '.join(told)}; the rest stands")
+    return True
+
+
+def _plain(res: Resolution, form: str, _output: Path | None) -> str:
+    """The same without the view that failed."""
+    from kagent.report import plain
+
+    views = {"json": plain.to_json, "markdown": plain.to_markdown, "html": plain.to_html}
+    return views.get(form, plain.to_text)(res)
+
+
+@expert("view", otherwise=_plain)
+def render(res: Resolution, form: str, output: Path | None) -> str:
+    """`res` in the form that was asked for, or plainly where that view fails."""
+    return _rendered(res, form, output)
 
 
 def _rendered(res: Resolution, form: str, output: Path | None) -> str:

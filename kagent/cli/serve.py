@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kagent.cli.options import Modules, Vmlinux
+from kagent.cli.options import EnvFile, Modules, Offline, Vmlinux, make_settings
 
 __all__ = ["Transport", "mcp"]
 
@@ -40,6 +40,8 @@ def mcp(
     ] = None,
     vmlinux: Vmlinux = None,
     modules: Modules = None,
+    offline: Offline = None,
+    env_file: EnvFile = None,
     allow_remote: Annotated[
         bool,
         typer.Option("--allow-remote", help="Let HOST be other than loopback. There is no login."),
@@ -48,13 +50,18 @@ def mcp(
     """Serve the callstack and source tools to an MCP client."""
     from kagent.mcp_server import serve
 
+    settings = make_settings(
+        index=index or None,
+        vmlinux=vmlinux,
+        modules=modules,
+        offline=offline,
+        env_file=env_file,
+    )
     serve(
         transport=transport.value,
         host=host,
         port=port,
         kernel_src=tuple(kernel_src or ()),
-        indexes=tuple(index or ()),
-        vmlinux=vmlinux,
-        modules=modules,
+        settings=settings,
         allow_remote=allow_remote,
     )

@@ -6,13 +6,10 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import Literal
 
-from kagent.commits.history import git_call
 from kagent.errors import InputError, MissingDataError
-
-if TYPE_CHECKING:
-    import git
+from kagent.repository import Repository
 
 __all__ = ["Applies", "find_same_patch", "try_patch"]
 
@@ -28,7 +25,7 @@ _PATCH = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index", "--bin
 
 
 def try_patch(
-    repository: git.Repo, commit: str, ref: str
+    repository: Repository, commit: str, ref: str
 ) -> tuple[Applies, tuple[str, ...]] | None:
     """Apply the patch of `commit` to `ref`, in an index of its own that is thrown away.
 
@@ -36,7 +33,7 @@ def try_patch(
     (a merge, a partial clone).
     """
     try:
-        patch = git_call(repository, "diff-tree", "-p", "--root", *_PATCH, commit)
+        patch = repository.text("diff-tree", "-p", "--root", *_PATCH, revisions=[commit])
         files = _files(repository, commit)
     except (InputError, MissingDataError):
         return None
@@ -50,49 +47,60 @@ def try_patch(
             _fill_index(repository, ref, files, index)
         except (InputError, MissingDataError):
             return None
-        rejected = _rejected(repository, index, patch_file, ())
+        rejected = _rejected(repository, index, patch_file, files)
         if rejected is None:
             return "cleanly", ()
-        if _rejected(repository, index, patch_file, ("-C1",)) is None:
+        if _rejected(repository, index, patch_file, files, "-C1") is None:
             return "with less context", ()
         return "no", rejected
 
 
-def find_same_patch(repository: git.Repo, commit: str, ref: str) -> str | None:
+def find_same_patch(repository: Repository, commit: str, ref: str) -> str | None:
     """The commit of `ref`, since it left the history of `commit`, whose patch is the same.
 
     `git patch-id` decides: the same changes, whatever the line numbers and white space.
     """
     try:
-        wanted = _patch_ids(repository, git_call(repository, "diff-tree", "-p", *_PATCH, commit))
+        wanted = _patch_ids(
+            repository, repository.text("diff-tree", "-p", *_PATCH, revisions=[commit])
+        )
         files = _files(repository, commit)
         if not wanted or not files:
             return None
         span = f"{commit}..{ref}"
         limit = f"--max-count={_MAX_COMPARED}"
-        patches = git_call(
-            repository, "log", "-p", "--format=commit %H", "--no-merges", limit, *_PATCH,
-            "--no-show-signature", span, "--", *files, timeout=_SECONDS,
+        patches = repository.text(
+            "log", "-p", "--format=commit %H", "--no-merges", limit, *_PATCH,
+            "--no-show-signature", revisions=[span], paths=_literal(files), seconds=_SECONDS,
         )  # fmt: skip
     except (InputError, MissingDataError):
         return None
     return _patch_ids(repository, patches).get(next(iter(wanted)))
 
 
-def _files(repository: git.Repo, commit: str) -> list[str]:
-    names = git_call(
-        repository, "diff-tree", "-r", "-z", "--root", "--name-only", "--no-commit-id", commit
+def _files(repository: Repository, commit: str) -> list[str]:
+    names = repository.text(
+        "diff-tree", "-r", "-z", "--root", "--name-only", "--no-commit-id", revisions=[commit]
     )
     return [name for name in names.split("\0") if name]
 
 
-def _fill_index(repository: git.Repo, ref: str, files: Sequence[str], index: Path) -> None:
+def _literal(files: Sequence[str]) -> list[str]:
+    """Names that git shall not take for patterns."""
+    return [f":(literal){name}" for name in files]
+
+
+def _fill_index(repository: Repository, ref: str, files: Sequence[str], index: Path) -> None:
     """An index with those of `files` that `ref` has: the whole tree would take a second."""
-    entries = git_call(repository, "--literal-pathspecs", "ls-tree", "-r", "-z", ref, "--", *files)
-    with tempfile.TemporaryFile() as listing:
-        listing.write(_raw(entries))
-        listing.seek(0)
-        _run(repository, ["update-index", "-z", "--index-info"], index, listing)
+    entries = repository.run(
+        "ls-tree", "-r", "-z", revisions=[ref], paths=files,
+        environment={"GIT_LITERAL_PATHSPECS": "1"},
+    )  # fmt: skip
+    repository.run("update-index", "-z", "--index-info", stdin=entries.data, environment=_at(index))
+
+
+def _at(index: Path) -> dict[str, str]:
+    return {"GIT_INDEX_FILE": str(index)}
 
 
 def _raw(text: str) -> bytes:
@@ -101,39 +109,18 @@ def _raw(text: str) -> bytes:
 
 
 def _rejected(
-    repository: git.Repo, index: Path, patch: Path, options: Sequence[str]
+    repository: Repository, index: Path, patch: Path, files: Sequence[str], *options: str
 ) -> tuple[str, ...] | None:
-    """Files that reject the patch; None when it applies."""
-    command = ["apply", "--cached", "--check", *options, str(patch)]
-    try:
-        _run(repository, command, index)
-    except InputError as error:
-        return tuple(dict.fromkeys(_FAILED.findall(str(error))))
-    return None
+    """Which of `files` reject the patch; None when it applies."""
+    command = ("apply", "--cached", "--check", *options, str(patch))
+    tried = repository.run(*command, ok=(0, 1, 128), environment=_at(index), seconds=_SECONDS)
+    if tried.code == 0:
+        return None
+    named = _FAILED.findall(tried.errors.decode("utf-8", "surrogateescape"))
+    return tuple(name for name in dict.fromkeys(named) if name in files)
 
 
-def _run(
-    repository: git.Repo, command: list[str], index: Path, stdin: BinaryIO | None = None
-) -> str:
-    import git
-
-    environment = {"GIT_INDEX_FILE": str(index)}
-    try:
-        out: str = repository.git.execute(
-            ["git", *command], istream=stdin, env=environment, kill_after_timeout=_SECONDS
-        )
-    except git.GitCommandError as error:
-        text = str(error.stderr).strip().removeprefix("stderr:").strip().strip("'").strip()
-        raise InputError(text) from error
-    return out
-
-
-def _patch_ids(repository: git.Repo, patches: str) -> dict[str, str]:
+def _patch_ids(repository: Repository, patches: str) -> dict[str, str]:
     """Patch id → commit."""
-    with tempfile.TemporaryFile() as stream:
-        stream.write(_raw(patches) + b"\n")
-        stream.seek(0)
-        lines = repository.git.execute(
-            ["git", "patch-id", "--stable"], istream=stream, kill_after_timeout=_SECONDS
-        )
-    return dict(line.split(" ", 1) for line in str(lines).splitlines() if " " in line)
+    found = repository.run("patch-id", "--stable", stdin=_raw(patches) + b"\n", seconds=_SECONDS)
+    return dict(line.split(" ", 1) for line in found.text.splitlines() if " " in line)

@@ -6,13 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-from kagent.commits.history import git_call
-from kagent.errors import InputError
-
-if TYPE_CHECKING:
-    import git
+from kagent.repository import Repository
 
 __all__ = ["Branch", "Containment", "find_branch", "maintained_branches", "version_key"]
 
@@ -20,7 +15,6 @@ _STABLE_BRANCH = re.compile(r"(?:.*/)?linux-(\d{1,3}\.\d{1,3})(?:\.y)?")
 _MAINLINE = re.compile(r"refs/(?:remotes/[\w.-]{1,80}|heads)/(?:master|main)")
 _TAG = re.compile(r"v(\d{1,4})\.(\d{1,4})(?:\.(\d{1,5}))?(?:-rc(\d{1,3}))?")
 _FINAL = 1_000_000
-_REVISION = re.compile(r"[\w][\w./+~^-]{0,199}", re.ASCII)
 ALIVE = timedelta(days=120)
 """A branch without a commit for this long, beside one that has some, has reached its end."""
 
@@ -31,7 +25,7 @@ class Branch:
 
     name: str
     ref: str
-    """What git resolves: ``refs/remotes/stable/linux-6.6.y``, or the last tag of the series."""
+    """``refs/remotes/stable/linux-6.6.y``, the last tag of the series, or a commit's full id."""
     series: str | None = None
     """``6.6`` for a stable series."""
 
@@ -49,28 +43,20 @@ def version_key(tag: str) -> tuple[int, int, int, int] | None:
     return (major or 0, minor or 0, point or 0, _FINAL if candidate is None else candidate)
 
 
-def find_branch(repository: git.Repo, revision: str) -> Branch:
+def find_branch(repository: Repository, revision: str) -> Branch:
     """The branch, tag or commit that the user named.
 
     Raises:
         InputError: it is none of the repository's.
     """
-    if not _REVISION.fullmatch(revision):
-        raise InputError(f"not a revision: {revision[:80]}")
-    try:
-        git_call(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    except InputError as error:
-        raise InputError(
-            f"the repository has no revision {revision}",
-            hint="list what there is with `git branch -a` and `git tag`",
-        ) from error
+    found = repository.resolve(revision)
     stable = _STABLE_BRANCH.fullmatch(revision)
     key = version_key(revision)
     series = stable[1] if stable else f"{key[0]}.{key[1]}" if key and key[2] else None
-    return Branch(revision, revision, series)
+    return Branch(revision, found, series)
 
 
-def maintained_branches(repository: git.Repo) -> list[Branch]:
+def maintained_branches(repository: Repository) -> list[Branch]:
     """Mainline first, then the living stable series, newest first.
 
     Stable series are branches called ``linux-X.Y.y``, of whatever remote, or the last ``vX.Y.Z``
@@ -78,7 +64,7 @@ def maintained_branches(repository: git.Repo) -> list[Branch]:
     """
     shape = "--format=%(committerdate:iso-strict) %(creatordate:iso-strict) %(refname)"
     places = ("refs/heads", "refs/remotes", "refs/tags/v[0-9]*")
-    rows = git_call(repository, "for-each-ref", shape, *places).splitlines()
+    rows = repository.text("for-each-ref", shape, *places).splitlines()
     mainline: tuple[datetime, Branch] | None = None
     stable: dict[str, tuple[datetime, Branch]] = {}
     tagged: dict[str, tuple[tuple[int, ...], datetime, Branch]] = {}
@@ -123,7 +109,7 @@ def _series_key(series: str | None) -> tuple[int, ...]:
 class Containment:
     """Which branches and version tags contain a commit; asked of git once a commit."""
 
-    def __init__(self, repository: git.Repo) -> None:
+    def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._tags: dict[str, list[str]] = {}
         self._inside: dict[tuple[str, str], bool] = {}
@@ -133,8 +119,8 @@ class Containment:
         key = (ref, commit)
         if key not in self._inside:
             # Counting what the commit has and the ref has not answers without exit codes.
-            missing = git_call(
-                self._repository, "rev-list", "--count", "--max-count=1", f"{ref}..{commit}"
+            missing = self._repository.text(
+                "rev-list", "--count", "--max-count=1", revisions=[f"{ref}..{commit}"], paths=()
             )
             self._inside[key] = missing == "0"
         return self._inside[key]
@@ -142,9 +128,8 @@ class Containment:
     def first_tag(self, commit: str, series: str | None = None) -> str | None:
         """The lowest version tag that contains `commit`, of one stable series if asked so."""
         if commit not in self._tags:
-            tags = git_call(
-                self._repository, "tag", "--contains", commit, "--list", "v[0-9]*"
-            ).split()
+            shape = ("--format=%(refname:strip=2)", "--contains", commit)
+            tags = self._repository.text("for-each-ref", *shape, "refs/tags/v[0-9]*").split()
             keyed = sorted((key, tag) for tag in tags if (key := version_key(tag)) is not None)
             self._tags[commit] = [tag for _, tag in keyed]
         tags = self._tags[commit]

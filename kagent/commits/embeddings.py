@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kagent.commits.lsa import Lsa
+from kagent.egress import HUB, Purpose, async_client, client, gate_of
 from kagent.errors import InputError, MissingDataError, MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -132,10 +133,14 @@ def _unit(rows: Vectors) -> Vectors:
     return rows
 
 
-def make_embedder(embedding: str | Embeddings) -> Embedder:
+def make_embedder(embedding: str | Embeddings, *, asked: bool = True) -> Embedder:
     """The embedder an id names, or one around a LangChain object.
 
+    Where the id is not the user's own words but an index's (`asked` is false), texts go to an
+    endpoint only if the user's settings name that.
+
     Raises:
+        EgressError: the embedding needs an endpoint that is not open.
         InputError: no such kind of embedding.
         MissingExtraError: its package is not installed.
     """
@@ -146,9 +151,9 @@ def make_embedder(embedding: str | Embeddings) -> Embedder:
         return CorpusEmbedder()
     if kind == "huggingface" and model:
         # Sentence transformers commonly read 256 word pieces and drop the rest.
-        return LangChainEmbedder(_huggingface(model), embedding, chunk_size=1000)
+        return LangChainEmbedder(_huggingface(model, asked=asked), embedding, chunk_size=1000)
     if kind == "openai" and model:
-        return LangChainEmbedder(_openai(model), embedding)
+        return LangChainEmbedder(_openai(model, asked=asked), embedding)
     if kind == "object":
         raise InputError(
             f"this index was built with a {model or 'custom'} embedding object",
@@ -160,37 +165,58 @@ def make_embedder(embedding: str | Embeddings) -> Embedder:
     )
 
 
-def _huggingface(model: str) -> Embeddings:
+def _huggingface(model: str, *, asked: bool) -> Embeddings:
+    from kagent.settings import Settings
+
+    if not asked and not Path(model).is_absolute() and Path(model).exists():
+        raise InputError(
+            f"the index wants an embedding model of the working directory: {model}",
+            hint="start kagent elsewhere, or build the index with an absolute path",
+        )
+    settings = Settings()
+    fetch = False
+    if settings.hub:
+        gate_of(settings).ask(Purpose.HUB, HUB)
+        fetch = True
     try:
         from langchain_huggingface import HuggingFaceEmbeddings
 
-        embeddings: Embeddings = HuggingFaceEmbeddings(model_name=model)
+        embeddings: Embeddings = HuggingFaceEmbeddings(
+            model_name=model, model_kwargs={"local_files_only": not fetch}
+        )
         return embeddings
     except ImportError as error:
         raise MissingExtraError(f"the embedding huggingface:{model}", "huggingface") from error
     except (OSError, ValueError) as error:
         raise MissingDataError(
             f"cannot load the embedding model {model}: {error}",
-            hint="give the name of a model that is in the local cache, or a directory",
+            hint="give the name of a model that is in the local cache, or a directory; "
+            "KAGENT_HUB=1 fetches it from the Hugging Face hub",
         ) from error
 
 
-def _openai(model: str) -> Embeddings:
-    from langchain_openai import OpenAIEmbeddings
-    from pydantic import SecretStr
-
+def _openai(model: str, *, asked: bool) -> Embeddings:
     from kagent.settings import Settings
 
     settings = Settings()
+    gate = gate_of(settings)
+    if asked:
+        gate.open(Purpose.EMBEDDING, settings.endpoint)
+    gate.ask(Purpose.EMBEDDING, settings.endpoint)
+    from langchain_openai import OpenAIEmbeddings
+    from pydantic import SecretStr
+
     # Local servers take any key, but the client insists on one.
     key = settings.api_key or SecretStr("none")
     return OpenAIEmbeddings(
         model=model,
-        base_url=settings.base_url,
+        base_url=settings.endpoint,
         api_key=key,
         # Servers other than OpenAI's take text, not OpenAI's token numbers.
         check_embedding_ctx_length=False,
         chunk_size=64,
         timeout=settings.model_timeout,
         max_retries=settings.model_retries,
+        http_client=client(gate, Purpose.EMBEDDING),
+        http_async_client=async_client(gate, Purpose.EMBEDDING),
     )

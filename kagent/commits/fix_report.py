@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from kagent.commits.applies import find_same_patch, try_patch
 from kagent.commits.branches import Branch, find_branch, maintained_branches
-from kagent.commits.history import GitHistory, open_repository
+from kagent.commits.history import GitHistory
 from kagent.commits.landed import Landed, Landing, OnBranch, check_hash
 from kagent.commits.stable_rules import StableMaterial, judge_stable
 from kagent.errors import InputError, MissingDataError
 from kagent.klog.release import KernelRelease, read_release, revision_candidates
+from kagent.repository import Repository
 
 if TYPE_CHECKING:
-    import git
-
     from kagent.commits.model import Commit
 
 __all__ = ["FixReport", "UsersKernel", "fix_report"]
@@ -71,7 +70,7 @@ def fix_report(
         InputError: it is no repository, or `hash` or a revision cannot be one.
     """
     hash = check_hash(hash)
-    repository = open_repository(repo)
+    repository = Repository(repo)
     lines = [find_branch(repository, name) for name in branches] or maintained_branches(repository)
     landed = Landed(repository, [hash])
     original = landed.upstream_of(hash)
@@ -103,7 +102,7 @@ def fix_report(
 
 
 def _tried(
-    repository: git.Repo, landing: Landing, on: OnBranch, places: dict[str, str]
+    repository: Repository, landing: Landing, on: OnBranch, places: dict[str, str]
 ) -> OnBranch:
     """A branch that seems to lack the commit: by its patches, then by trying the patch."""
     if on.state not in ("lacks", "reverted"):
@@ -118,7 +117,7 @@ def _tried(
 
 
 def _users_kernel(
-    repository: git.Repo, release: str | None, build: str | None, revision: str | None
+    repository: Repository, release: str | None, build: str | None, revision: str | None
 ) -> UsersKernel | None:
     read = read_release(release, build) if release else None
     if revision is not None:

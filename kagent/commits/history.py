@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
+import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, cast
 
 from kagent.commits.message import parse_fixes, parse_trailers
 from kagent.commits.model import Commit
 from kagent.commits.patch import read_patch
-from kagent.errors import InputError, KagentError, MissingDataError
+from kagent.errors import InputError, KagentError
+from kagent.repository import MAX_ERRORS, Repository, arguments
 
-if TYPE_CHECKING:
-    import git
-
-__all__ = ["MAX_DIFF", "GitHistory", "git_call", "git_failed", "open_repository", "parse_record"]
+__all__ = ["MAX_DIFF", "GitHistory", "parse_record"]
 
 MAX_DIFF = 64 * 1024
 """Bytes of a commit's diff that are kept and read; longer ones are cut and marked."""
@@ -27,21 +25,6 @@ _BLOCK = 1 << 20
 # A commit's text is buffered no further than this; what follows is dropped up to the next one.
 _MAX_RECORD = 4 << 20
 
-_NOT_FETCHED = re.compile(
-    r"lazy fetching disabled|from promisor remote|transport '\w{1,20}' not allowed"
-)
-
-# The user's and the repository's configuration must not change what the diff looks like, start
-# programs (external diff, textconv, gpg, lazy fetch of a partial clone) or ask questions.
-_ENVIRONMENT = {
-    "GIT_NO_LAZY_FETCH": "1",
-    # For versions of git before 2.45, which do not know the former.
-    "GIT_ALLOW_PROTOCOL": "none",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_PAGER": "cat",
-    "LC_ALL": "C",
-}
 _LOG_OPTIONS = (
     "--no-merges",
     "--patch",
@@ -62,66 +45,6 @@ _LOG_OPTIONS = (
 )
 
 
-def open_repository(path: Path) -> git.Repo:
-    """Open a worktree, a bare or a shallow repository.
-
-    Raises:
-        MissingDataError: there is no such path.
-        InputError: it is not a git repository, or git refuses it.
-    """
-    import git
-
-    if not path.exists():
-        raise MissingDataError(
-            f"no such directory: {path}",
-            hint="give a clone of the kernel: git clone "
-            "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git",
-        )
-    try:
-        repository = git.Repo(path)
-        # Said outright, as GitPython takes a bare repository without a config file for a worktree.
-        repository.git.update_environment(GIT_DIR=os.fspath(repository.git_dir), **_ENVIRONMENT)
-        git_call(repository, "rev-parse", "--git-dir")
-    except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
-        raise InputError(
-            f"not a git repository: {path}",
-            hint="give the directory that holds .git, or a bare one",
-        ) from error
-    return repository
-
-
-def git_call(repository: git.Repo, *command: str, timeout: float = 120.0) -> str:
-    """Run one git command to its end and return its output.
-
-    Raises:
-        InputError: git failed; the message is git's own last line.
-    """
-    import git
-
-    try:
-        out: str = repository.git.execute(["git", *command], kill_after_timeout=timeout)
-    except git.GitCommandError as error:
-        raise git_failed(command[0], str(error.stderr)) from error
-    return out
-
-
-def git_failed(command: str, stderr: str) -> KagentError:
-    """What to tell when git ended with `stderr`."""
-    text = stderr.strip().removeprefix("stderr:").strip().strip("'").strip()
-    if _NOT_FETCHED.search(text):
-        return MissingDataError(
-            "a partial clone: the repository lacks files or trees of its history, and fetching "
-            "them one by one would take days",
-            hint="fetch all of it once: git fetch --refetch --no-filter origin "
-            "(or clone again without --filter)",
-        )
-    last = text.splitlines()[0] if text else "no message"
-    hint = None
-    if "dubious ownership" in text:
-        hint = "git config --global --add safe.directory <the repository>"
-    return InputError(f"git {command} failed: {last}", hint=hint)
-
-
 class GitHistory:
     """The non-merge commits that some revisions of a repository reach, newest first."""
 
@@ -133,7 +56,7 @@ class GitHistory:
         paths: Sequence[str] = (),
         revisions: Sequence[str] = ("HEAD",),
     ) -> None:
-        self.repository = open_repository(path)
+        self.repository = Repository(path)
         self.location = os.fspath(path.resolve())
         self.paths = tuple(paths)
         self.since = self.resolve(since) if since is not None else None
@@ -145,9 +68,8 @@ class GitHistory:
         Raises:
             InputError: there is no such commit.
         """
-        spec = f"{revision}^{{commit}}"
         try:
-            return git_call(self.repository, "rev-parse", "--verify", "--end-of-options", spec)
+            return self.repository.resolve(revision)
         except InputError as error:
             raise InputError(
                 f"no such revision in {self.location}: {revision}",
@@ -169,14 +91,13 @@ class GitHistory:
 
     def reaches(self, ancestor: str, head: str) -> bool:
         """Say whether `ancestor` still exists and `head` descends from it."""
-        import git
-
-        command = ["git", "merge-base", "--is-ancestor", ancestor, head]
         try:
-            self.repository.git.execute(command, kill_after_timeout=120)
-        except git.GitCommandError:
+            found = self.repository.run(
+                "merge-base", "--is-ancestor", revisions=[ancestor, head], ok=(0, 1)
+            )
+        except KagentError:  # one of them is gone
             return False
-        return True
+        return found.code == 0 and not found.truncated
 
     def grown(self, before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
         """The first of the heads `before` that those `now` do not descend from."""
@@ -187,8 +108,11 @@ class GitHistory:
 
     def count(self, heads: str | Sequence[str], *, after: str | Sequence[str] = ()) -> int:
         """How many commits `commits` will yield."""
-        command = ["rev-list", "--count", "--no-merges", *self._range(heads, after)]
-        return int(git_call(self.repository, *command, timeout=3600))
+        counted = self.repository.text(
+            "rev-list", "--count", "--no-merges",
+            revisions=self._range(heads, after), paths=self.paths, seconds=3600,
+        )  # fmt: skip
+        return int(counted)
 
     def commits(
         self, heads: str | Sequence[str], *, after: str | Sequence[str] = ()
@@ -212,28 +136,29 @@ class GitHistory:
         # Nothing in a commit can imitate a mark drawn after the commit was made.
         mark = secrets.token_hex(16)
         fields = "%x00".join(("%H", "%an <%ae>", "%aI", "%B", ""))
-        command = ["git", "log", *_LOG_OPTIONS, f"--format=format:{mark}{fields}"]
-        command += [f"--skip={skip}"] if skip else []
-        process: Any = self.repository.git.execute(
-            [*command, *self._range(heads, after)], as_process=True
-        )
-        with contextlib.closing(process.stdout), contextlib.closing(process.stderr):
-            finished = False
-            try:
-                yield from _records(process.stdout, mark.encode())
-                finished = True
-            finally:
-                if not finished:
-                    process.proc.kill()
-                    process.proc.wait()
-            if process.proc.wait() != 0:
-                raise git_failed("log", process.stderr.read().decode("utf-8", "replace"))
+        options = [*_LOG_OPTIONS, f"--format=format:{mark}{fields}"]
+        options += [f"--skip={skip}"] if skip else []
+        command = arguments("log", options, self._range(heads, after), self.paths)
+        with (
+            tempfile.TemporaryFile() as errors,
+            self.repository.start(command, errors=errors) as process,
+        ):
+            # The last one is whole only if git ended well.
+            last: bytes | None = None
+            for record in _records(cast("IO[bytes]", process.stdout), mark.encode()):
+                if last is not None:
+                    yield last
+                last = record
+            if (code := process.wait()) != 0:
+                errors.seek(0)
+                raise self.repository.failed("log", code, errors.read(MAX_ERRORS))
+            if last is not None:
+                yield last
 
     def _range(self, heads: str | Sequence[str], after: str | Sequence[str]) -> list[str]:
         wanted = [heads] if isinstance(heads, str) else heads
         known = [after] if isinstance(after, str) else after
-        excluded = [f"^{revision}" for revision in (self.since, *known) if revision]
-        return [*wanted, *excluded, "--", *self.paths]
+        return [*wanted, *(f"^{revision}" for revision in (self.since, *known) if revision)]
 
 
 def _records(stream: IO[bytes], mark: bytes) -> Iterator[bytes]:

@@ -12,21 +12,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kagent.commits.history import git_call, open_repository
 from kagent.commits.mail import Posting, newest_versions
 from kagent.errors import InputError
+from kagent.repository import Repository, is_repository
 
 __all__ = ["Inbox", "is_inbox"]
+
+_MAX_MAIL = 4 << 20
 
 
 def is_inbox(path: Path) -> bool:
     """Say whether `path` is a public-inbox archive, or an epoch of one."""
     if (path / "git" / "0.git").is_dir():
         return True
-    if not ((path / "HEAD").is_file() or (path / ".git").exists()):
+    if not is_repository(path):
         return False
     try:
-        names = git_call(open_repository(path), "ls-tree", "--name-only", "HEAD")
+        repository = Repository(path)
+        names = repository.text("ls-tree", "--name-only", revisions=[repository.resolve("HEAD")])
     except InputError:
         return False
     return names in ("m", "d")
@@ -43,14 +46,14 @@ class Inbox:
             epochs = sorted(numbered, key=lambda p: int(p.name.removesuffix(".git")))
         else:
             epochs = [path]
-        self._epochs = {epoch.name: open_repository(epoch) for epoch in epochs}
+        self._epochs = {epoch.name: Repository(epoch) for epoch in epochs}
 
     def heads(self) -> dict[str, str]:
         """The newest commit of each epoch that has one."""
         found = {}
         for name, repository in self._epochs.items():
             try:
-                found[name] = git_call(repository, "rev-parse", "--verify", "HEAD^{commit}")
+                found[name] = repository.resolve("HEAD")
             except InputError:  # an epoch that was begun but holds no mail yet
                 continue
         if not found:
@@ -63,9 +66,9 @@ class Inbox:
         postings: list[Posting] = []
         for name, head in heads.items():
             span = [head, *([f"^{after[name]}"] if name in after else [])]
-            text = git_call(
-                self._epochs[name], "log", "--reverse", "--no-mailmap", "--no-show-signature",
-                "--format=%H%x00%ae%x00%at%x00%s", *span, "--", timeout=3600,
+            text = self._epochs[name].text(
+                "log", "--reverse", "--no-mailmap", "--no-show-signature",
+                "--format=%H%x00%ae%x00%at%x00%s", revisions=span, paths=(), seconds=3600,
             )  # fmt: skip
             for line in text.splitlines():
                 hash, sender, time, subject = (*line.split("\0", 3), "", "", "")[:4]
@@ -75,11 +78,17 @@ class Inbox:
         return [places[number] for number in newest_versions(postings)]
 
     def mails(self, places: list[tuple[str, str]]) -> Iterator[bytes]:
-        """The mails at some of `patches`; an empty one for what was deleted since."""
+        """The mails at some of `patches`; an empty one for what was deleted since.
+
+        Of a mail of more than 4 MiB, more than any list takes, the rest is left out.
+        """
         for name, hash in places:
-            git: Any = self._epochs[name].git
+            git: Any = self._epochs[name].objects.git
             try:
-                _, kind, _, data = git.get_object_data(f"{hash}:m")
+                _, kind, _, content = git.stream_object_data(f"{hash}:m")
             except ValueError:  # GitPython's word for a missing object
-                kind, data = b"", b""
+                yield b""
+                continue
+            data: bytes = content.read(_MAX_MAIL)
+            content.read()
             yield data if kind in ("blob", b"blob") else b""

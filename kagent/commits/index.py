@@ -107,7 +107,7 @@ class CommitIndex:
         with contextlib.ExitStack() as stack:
             store = Store(directory)
             stack.callback(store.close)
-            embedder = make_embedder(embedding or store.manifest.embedding)
+            embedder = make_embedder(embedding or store.manifest.embedding, asked=False)
             if embedder.id != store.manifest.embedding:
                 raise InputError(
                     f"the index {directory} was built with the embedding "

@@ -6,15 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from kagent.commits.branches import Branch, Containment, find_branch, maintained_branches
-from kagent.commits.history import git_call, open_repository
 from kagent.commits.mentions import Mention, names, read_mention, read_mentions
 from kagent.errors import InputError
-
-if TYPE_CHECKING:
-    import git
+from kagent.repository import Repository
 
 __all__ = ["Landed", "Landing", "OnBranch", "check_hash", "fix_status"]
 
@@ -93,7 +90,7 @@ def fix_status(
             a revision not one of the repository's.
     """
     checked = [check_hash(hash) for hash in hashes]
-    repository = open_repository(repo)
+    repository = Repository(repo)
     kernel = find_branch(repository, revision) if revision is not None else None
     if branches is None:
         lines = maintained_branches(repository)
@@ -106,7 +103,7 @@ def fix_status(
 class Landed:
     """Looks several commits of one repository up, sharing what git was asked."""
 
-    def __init__(self, repository: git.Repo, hashes: Sequence[str]) -> None:
+    def __init__(self, repository: Repository, hashes: Sequence[str]) -> None:
         self.repository = repository
         self.containment = Containment(repository)
         self._known = {hash: found for hash in hashes if (found := self._read(hash))}
@@ -151,12 +148,10 @@ class Landed:
         return None
 
     def _read(self, hash: str) -> Mention | None:
-        shape = "--format=%H%n%cI%n%s%n%b"
+        shape = ("-1", "--no-show-signature", "--format=%H%n%cI%n%s%n%b")
         try:
-            full = git_call(
-                self.repository, "rev-parse", "--verify", "--quiet", f"{hash}^{{commit}}"
-            )
-            text = git_call(self.repository, "log", "-1", "--no-show-signature", shape, full, "--")
+            full = self.repository.resolve(hash)
+            text = self.repository.text("log", *shape, revisions=[full], paths=())
         except InputError:  # git's only way to say that it has no such commit
             return None
         found, date, subject, body = (*text.split("\n", 3), "", "", "")[:4]

@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from kagent.commits.history import git_call
 from kagent.commits.message import parse_fixes
 from kagent.errors import InputError
-
-if TYPE_CHECKING:
-    import git
+from kagent.repository import Repository
 
 __all__ = [
     "Mention",
@@ -70,7 +66,7 @@ def reverted_commits(message: str) -> tuple[str, ...]:
 
 
 def read_mentions(
-    repository: git.Repo, hashes: Sequence[str], subjects: Sequence[str]
+    repository: Repository, hashes: Sequence[str], subjects: Sequence[str]
 ) -> list[Mention]:
     """Every commit of any branch or tag that mentions one of `hashes` or has one of `subjects`.
 
@@ -81,20 +77,22 @@ def read_mentions(
         InputError: git failed, or took more than five minutes.
     """
     words = ["This reverts", *(hash[:7] for hash in hashes), *filter(None, subjects)]
-    command = ["log", "-z", "--fixed-strings", "--regexp-ignore-case", "--no-show-signature"]
-    command += ["--format=%H%n%cI%n%s%n%b", f"--max-count={_MAX_MENTIONS}"]
-    command += [f"--grep={word}" for word in words]
-    command += ["--branches", "--remotes", "--tags", "HEAD", *_older(repository, hashes), "--"]
-    text = git_call(repository, *command, timeout=_SECONDS)
-    return list(_parsed(text))
+    options = ["-z", "--fixed-strings", "--regexp-ignore-case", "--no-show-signature"]
+    options += ["--format=%H%n%cI%n%s%n%b", f"--max-count={_MAX_MENTIONS}"]
+    options += [f"--grep={word}" for word in words]
+    options += ["--branches", "--remotes", "--tags", repository.resolve("HEAD")]
+    older = _older(repository, hashes)
+    return list(
+        _parsed(repository.text("log", *options, revisions=older, paths=(), seconds=_SECONDS))
+    )
 
 
-def _older(repository: git.Repo, hashes: Sequence[str]) -> list[str]:
+def _older(repository: Repository, hashes: Sequence[str]) -> list[str]:
     """What need not be walked: history that all of `hashes` stand on."""
     if not hashes:
         return []
     try:
-        base = git_call(repository, "merge-base", "--octopus", *hashes)
+        base = repository.text("merge-base", "--octopus", revisions=hashes)
     except InputError:  # histories without a common root, as after a graft
         return []
     return [f"^{base}"]

@@ -115,7 +115,6 @@ _AREAS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _PREFIXES = {prefix: area for area, prefixes in _AREAS.items() for prefix in prefixes}
 _LONGEST = max(map(len, _PREFIXES))
-_MAX_POINTS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +144,12 @@ def subsystem(
     symbolized = list(symbolized)
     symbols = by_frame(symbolized)
     if tree is not None:
-        for frame in _stack(report)[:_MAX_POINTS]:
+        asked: set[str | None] = set()
+        for frame in _stack(report):
             found = own_point([frame], symbols)
-            if found is None:
+            if found is None or (found[1].file in asked and not frame.module):
                 continue
+            asked.add(found[1].file)
             path = tree.resolve(found[1].file) if found[1].file else None
             if path is None and frame.module:
                 break  # not of this tree: its callers are not to blame for it
@@ -206,9 +207,7 @@ def _stack(report: Report) -> list[Frame]:
 def _area(report: Report, symbolized: Iterable[Symbolized]) -> str | None:
     """The first owning frame that names an area; an unknown module names itself."""
     symbols = by_frame(symbolized)
-    for seen, (frame, point) in enumerate(points(_stack(report), symbols)):
-        if seen >= _MAX_POINTS:
-            break
+    for frame, point in points(_stack(report), symbols):
         if in_helper(point) or is_scaffold(point.function):
             continue
         names = [point.file or "", base_name(point.function).lstrip("_"), frame.module or ""]

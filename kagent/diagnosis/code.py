@@ -6,17 +6,14 @@ no valid C, so everything here is a best reading of the text, not a compiler's.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kagent.source.c_syntax import CSource
+from kagent.source.c_source import CSource
+from kagent.source.c_tree import Node
 from kagent.source.model import rows
-
-if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
 
 __all__ = [
     "CFunction",
@@ -31,7 +28,7 @@ __all__ = [
     "walk",
 ]
 
-_MAX_BYTES = 400_000
+_MAX_CHARACTERS = 400_000
 _TYPE_ARGUMENT = re.compile(r"^(?:container_of\w{0,16}|\w{0,16}_entry\w{0,16})\s*\(")
 _TRANSPARENT = ("parenthesized_expression", "subscript_expression", "cast_expression")
 _WRITES_FIRST = re.compile(
@@ -263,9 +260,8 @@ def parse_function(
     text: str, *, name: str, path: str = "", start: int = 1, module: str | None = None
 ) -> CFunction:
     """Parse one function definition that begins at line `start` of `path`."""
-    data = text.encode("utf-8", "replace")[:_MAX_BYTES]
-    root = _parser().parse(data).root_node
-    declared = CSource(text).declarations(text.count("\n") // 2 + 1)
+    source = CSource(text[:_MAX_CHARACTERS], path or name)
+    declared = source.declarations(text.count("\n") // 2 + 1)
     types = [(d.name, f"{d.type} {'*' * (d.pointers + d.array)}".strip()) for d in declared]
     parameters = [entry for entry, d in zip(types, declared, strict=True) if d.parameter]
     variables: dict[str, str] = {}
@@ -279,7 +275,7 @@ def parse_function(
         text=text,
         parameters=tuple(parameters),
         variables=variables,
-        root=root,
+        root=source.tree,
         module=module,
     )
 
@@ -310,14 +306,6 @@ def _closes_at_end(text: str) -> bool:
         if depth == 0:
             return at == len(text) - 1
     return False
-
-
-@functools.cache
-def _parser() -> Parser:
-    import tree_sitter
-    import tree_sitter_c
-
-    return tree_sitter.Parser(tree_sitter.Language(tree_sitter_c.language()))
 
 
 def node_text(node: Any) -> str:

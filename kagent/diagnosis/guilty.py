@@ -13,6 +13,8 @@ from kagent.symbols.model import Symbolized
 
 __all__ = ["crash_query", "functions_to_read", "in_tree", "significant"]
 
+# How much of a crash a question names. They rank the answers of a search, most telling first, and
+# decide nothing: more words would only make the last of them count less.
 _MAX_FUNCTIONS = 40
 _MAX_FILES = 24
 _MAX_STACKS = 16

@@ -15,6 +15,7 @@ __all__ = ["Machine", "is_gone", "read_machine", "read_pointer"]
 _TRAP_INSTRUCTIONS = ("ud2", "ud1", "ud0", "int3", "brk", "ebreak", "c.ebreak", "trap", "break")
 _RETURNS = ("ret", "iret")
 _GONE = "in memory of a module that is gone"
+_IN_DELAY_SLOT = 1 << 31  # MIPS, Cause.BD: EPC is that of the branch before
 _SMALL = 1 << 16
 """Below it a register holds an index or offset, or NULL."""
 
@@ -62,8 +63,9 @@ def read_machine(
             machine.address = report.pc.address
         return machine
     arch = report.context.arch or "x86_64"
-    code = report.code or (disasm.Code(*built, arch) if built else None)
-    decoded = disasm.decode(code, arch) if report.pc is not None else None
+    code = report.code or (_of_file(*built, arch, report) if built else None)
+    delayed = bool(report.registers.get("cause", 0) & _IN_DELAY_SLOT)
+    decoded = disasm.decode(code, arch, delayed=delayed) if report.pc is not None else None
     if decoded is None or decoded.mnemonic.startswith(_TRAP_INSTRUCTIONS):
         return machine
     machine.instruction = decoded
@@ -85,6 +87,20 @@ def read_machine(
     else:
         _operand(machine, decoded, report, arch)
     return machine
+
+
+def _of_file(data: bytes, trap: int, arch: str, report: Report) -> disasm.Code | None:
+    """Code as a file has it; None where the log does not tell in which byte order that is.
+
+    powerpc's MSR does (bit 0, LE), and arm's PSR tells Thumb from ARM (bit 5, T).
+    """
+    registers = report.registers
+    if arch.startswith("mips") or (arch.startswith("ppc") and "msr" not in registers):
+        return None
+    if arch.startswith("ppc"):
+        arch = "ppc64le" if registers["msr"] & 1 else "ppc64"
+    thumb = arch == "arm" and bool(registers.get("psr", 0) & 1 << 5)
+    return disasm.Code(data, trap, arch, halfwords=thumb)
 
 
 def _branch_target(report: Report, decoded: disasm.Decoded) -> str | None:

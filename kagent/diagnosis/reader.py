@@ -13,7 +13,7 @@ from typing import Protocol
 from kagent.diagnosis.code import CFunction, parse_function, variable_type
 from kagent.klog.frame_model import Frame
 from kagent.resolution import Evidence, SourcePoint, evidence
-from kagent.source.c_syntax import CSource
+from kagent.source.c_source import CSource
 from kagent.source.model import Excerpt, FunctionSource
 from kagent.symbols.model import Member, Variable
 

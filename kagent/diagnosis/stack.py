@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
-from kagent.klog.model import Frame, KernelLog, TaskState
+from kagent.klog.model import Frame, KernelLog, Report, TaskState
 from kagent.resolution import Evidence, SourcePoint, evidence
 from kagent.symbols.model import Symbolized
 
@@ -109,24 +109,58 @@ def own_point(frames: Sequence[Frame], symbols: Symbols) -> tuple[Frame, SourceP
     return None
 
 
-def frames_of(log: KernelLog, tasks: Iterable[TaskState] = ()) -> list[Frame]:
-    """Every frame of a log worth symbolizing, once: stacks, lockdep's stacks, ``at:`` places."""
+def frames_of(
+    log: KernelLog, tasks: Iterable[TaskState] = (), *, primary: int | None = None
+) -> list[Frame]:
+    """Every frame of a log worth symbolizing, once: stacks, lockdep's stacks, ``at:`` places.
+
+    What matters most comes first: report `primary`, those that it is a consequence of, tasks that
+    hang or spin, the other reports, the other tasks. Whoever can look up only so many takes these.
+    """
+    near, others = _by_importance(log, log.primary if primary is None else primary)
+    everybody = (*log.tasks, *tasks)
+    stuck = [task for task in everybody if _is_stuck(task)]
     found: dict[Frame, None] = {}
-    for report in log.reports:
-        found.update(dict.fromkeys(frame for _, frame in report.all_frames()))
-        facts = report.locks
-        if facts is not None:
-            refs = [*facts.holding, *([facts.acquiring] if facts.acquiring else [])]
-            found.update(dict.fromkeys(ref.at for ref in refs if ref.at))
-            found.update(dict.fromkeys(f for link in facts.chain for f in link.frames))
-            if facts.irq is not None:
-                found.update(dict.fromkeys((*facts.irq.safe_at, *facts.irq.unsafe_at)))
-                found.update(dict.fromkeys(f for link in facts.irq.path for f in link.frames))
-    for task in (*log.tasks, *tasks):
-        frames = [*([task.pc] if task.pc else []), *task.frames]
-        found.update(dict.fromkeys(frames))
-        found.update(dict.fromkeys(ref.at for ref in task.held if ref.at))
+    for part in (
+        *map(_frames_in, near),
+        *map(_frames_of_task, stuck),
+        *map(_frames_in, others),
+        *map(_frames_of_task, everybody),
+    ):
+        found.update(dict.fromkeys(part))
     return list(found)
+
+
+def _by_importance(log: KernelLog, primary: int | None) -> tuple[list[Report], list[Report]]:
+    """The primary report with its causes, and the others in the log's order."""
+    near: dict[int, Report] = {}
+    while primary is not None and primary not in near:
+        near[primary] = log.reports[primary]
+        primary = log.reports[primary].caused_by
+    return list(near.values()), [r for i, r in enumerate(log.reports) if i not in near]
+
+
+def _is_stuck(task: TaskState) -> bool:
+    return bool(task.blocked_seconds or task.state == "D" or task.running)
+
+
+def _frames_in(report: Report) -> Iterator[Frame]:
+    yield from (frame for _, frame in report.all_frames())
+    facts = report.locks
+    if facts is None:
+        return
+    refs = [*facts.holding, *([facts.acquiring] if facts.acquiring else [])]
+    yield from (ref.at for ref in refs if ref.at)
+    yield from (f for link in facts.chain for f in link.frames)
+    if facts.irq is not None:
+        yield from (*facts.irq.safe_at, *facts.irq.unsafe_at)
+        yield from (f for link in facts.irq.path for f in link.frames)
+
+
+def _frames_of_task(task: TaskState) -> Iterator[Frame]:
+    yield from ([task.pc] if task.pc else [])
+    yield from task.frames
+    yield from (ref.at for ref in task.held if ref.at)
 
 
 def site_of(frame: Frame) -> str:

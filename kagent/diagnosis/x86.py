@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kagent.diagnosis.disasm import written
+
 __all__ = ["Origin", "Step", "full_register", "origin", "provenance", "shadow_source",
            "untouched"]  # fmt: skip
 
@@ -103,10 +105,13 @@ def provenance(insns: Sequence[Any], register: str) -> Iterator[tuple[str, bool,
     """From which registers `register` was made, by which steps: nearest first.
 
     Each comes with whether its dumped value is the one that was used. Yields `register` itself,
-    with no steps, first.
+    with no steps, first. Of an architecture whose writes capstone does not know, that is all.
     """
     steps: tuple[Step, ...] = ()
     end = len(insns)
+    if insns and written(insns[-1]) is None:
+        yield register, True, steps
+        return
     for _ in range(_MAX_STEPS):
         yield register, _last_write(insns[end:], register) is None, steps
         at = _last_write(insns[:end], register)
@@ -171,12 +176,15 @@ def _alias(insns: Sequence[Any], at: int, register: str) -> str | None:
 
 
 def _last_write(insns: Sequence[Any], register: str) -> int | None:
+    """The last instruction that writes `register`, or may do so for all that is known."""
     for at in range(len(insns) - 1, -1, -1):
         insn = insns[at]
         if insn.mnemonic == "call":
             if register in _CALL_CLOBBERED:
                 return at
-        elif any(full_register(insn.reg_name(reg)) == register for reg in insn.regs_access()[1]):
+            continue
+        names = written(insn)
+        if names is None or register in map(full_register, names):
             return at
     return None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from kagent.klog.blanks import plain
 from kagent.klog.frames import CALLED_FROM, FRAME, INLINE
 from kagent.klog.lines import MAX_LINE, NO_CALLER, NO_STAMP, peel
 
@@ -31,14 +32,18 @@ def _reformat_line(line: str) -> str:
     if ("+0x" not in line and "[inline]" not in line) or len(line) > MAX_LINE:
         return line
     body = line.rstrip("\r")
+    end = line[len(body) :]
     raw = body.encode("utf-8", "surrogatepass")
+    if (smooth := plain(raw)) is not None:
+        raw = smooth.data
+        body = raw.decode("utf-8", "surrogatepass")
     size, time, context = peel(raw)
     prefix = raw[:size].decode("utf-8", "surrogatepass")
     rest = body[len(prefix) :]
     frame = _frame_text(rest)
     if frame is None:
         return line
-    return _stamped(prefix, rest, time, context) + frame + line[len(body) :]
+    return _stamped(prefix, rest, time, context) + frame + end
 
 
 def _frame_text(text: str) -> str | None:

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
 
+from kagent.klog.blanks import plain
 from kagent.klog.lines import MAX_LINE
 from kagent.klog.model import Context, Report
 from kagent.klog.scan import Landmarks
@@ -27,9 +28,9 @@ class Completion:
         self._cut = bool(landmarks.cuts)
         self._banners = [_banner(data, at) for at in self._boots]
 
-    def boot_of(self, report: Report) -> int:
-        """How many boot banners stand before the report."""
-        return bisect_right(self._boots, report.span[0])
+    def boot_of(self, at: int) -> int:
+        """How many boot banners stand before byte `at` of the log."""
+        return bisect_right(self._boots, at)
 
     def complete(self, report: Report) -> Report:
         """Return `report` with these facts."""
@@ -56,7 +57,9 @@ class Completion:
 
 
 def _banner(data: bytes, at: int) -> tuple[str | None, str | None]:
-    match = _BANNER.match(data, at, at + MAX_LINE)
+    raw = data[at : at + MAX_LINE]
+    smooth = plain(raw)
+    match = _BANNER.match(smooth.data if smooth else raw)
     if match is None:
         return None, None
     build = strip_control(match[2].decode("utf-8", "replace")).strip() if match[2] else None

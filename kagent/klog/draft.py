@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kagent.klog.lines import Line
-from kagent.klog.model import ChainLink, Frame, LockRef, TaskState, Trace, TraceRole
+from kagent.klog.model import ChainLink, Frame, LeftOut, LockRef, TaskState, Trace, TraceRole
 from kagent.klog.oom_model import OomCounter, OomSlab, OomTask, OomVictim, OomZone
 
-__all__ = ["Block", "Draft", "LockClassDraft", "LockdepDraft", "OomDraft", "StackDraft"]
+__all__ = [
+    "MAX_SLABS",
+    "MAX_TASKS",
+    "MAX_VICTIMS",
+    "MAX_ZONES",
+    "Block",
+    "Draft",
+    "LockClassDraft",
+    "LockdepDraft",
+    "OomDraft",
+    "StackDraft",
+]
+
+MAX_WORDS = 8
+MAX_TASKS = 64
+MAX_SLABS = 32
+MAX_ZONES = 256
+MAX_VICTIMS = 256
+"""Of an out-of-memory report, as many as anybody reads; the counts are told."""
 
 
 @dataclass(slots=True)
@@ -131,7 +150,21 @@ class OomDraft:
     pages: dict[str, int] = field(default_factory=dict)
     zones: list[OomZone] = field(default_factory=list)
     slabs: list[OomSlab] = field(default_factory=list)
-    victims: list[OomVictim] = field(default_factory=list)
+    victims: dict[int, OomVictim] = field(default_factory=dict)
+    """By pid, in the order of their death."""
+    more_zones: int = 0
+    more_victims: int = 0
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """What limits kept out of the facts."""
+        rows, slabs = self.rows, len(self.slabs)
+        yield LeftOut("rows of the task table", min(rows, MAX_TASKS), rows, "the largest are kept")
+        yield LeftOut("slab caches", min(slabs, MAX_SLABS), slabs, "the largest are kept")
+        for what, kept, more in (
+            ("memory zones", len(self.zones), self.more_zones),
+            ("killed processes", len(self.victims), self.more_victims),
+        ):
+            yield LeftOut(what, kept, kept + more, "the first are kept")
 
 
 @dataclass(slots=True)
@@ -165,6 +198,8 @@ class Draft:
     holder: tuple[str, int] | None = None
     """Whose locks are being listed."""
     messages: list[str] = field(default_factory=list)
+    unsaid: int = 0
+    """Lines that :meth:`say` had no room for."""
     panicked: bool = False
     died: bool = False
     tasks: list[TaskState] = field(default_factory=list)
@@ -177,9 +212,18 @@ class Draft:
         return cls(header, own, own)
 
     def say(self, text: str) -> None:
-        """Keep the kernel's own words."""
-        if len(self.messages) < 8:
+        """Keep the kernel's own words: a WARN() may print any number of lines before its stack."""
+        if len(self.messages) < MAX_WORDS:
             self.messages.append(text.strip()[:300])
+        else:
+            self.unsaid += 1
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """What limits kept out of the report."""
+        kept = len(self.messages)
+        yield LeftOut("lines of the kernel's words", kept, kept + self.unsaid, "the first are kept")
+        if self.oom is not None:
+            yield from self.oom.left_out()
 
     def open_block(self, block: Block, line: Line) -> None:
         """Go on with another task or CPU."""

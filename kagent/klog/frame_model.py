@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Frame"]
 
@@ -25,7 +25,8 @@ class Frame:
     """True for ``[inline]`` frames of logs that somebody symbolised already."""
     file: str | None = None
     line: int | None = None
-    span: tuple[int, int] = (0, 0)
+    span: tuple[int, int] = field(default=(0, 0), compare=False)
+    """Where the log has it. Frames that say the same are equal, wherever they stand."""
 
     def __str__(self) -> str:
         text = self.symbol

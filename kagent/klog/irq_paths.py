@@ -8,6 +8,7 @@ the class farthest from the current acquisition.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from kagent.klog.draft import Draft, LockClassDraft, LockdepDraft, StackDraft
@@ -117,9 +118,11 @@ def _in_order(draft: Draft, facts: LockdepDraft, part: str, *, backwards: bool) 
 
 
 def _stacks_of(draft: Draft, facts: LockdepDraft, entry: LockClassDraft) -> list[StackDraft]:
-    """The stacks printed between this class and the next."""
-    later = [other.first for other in facts.classes if other.first > entry.first]
-    stacks = draft.stacks[entry.first : min(later, default=None)]
+    """The stacks printed between this class and the next; classes are in the order of printing."""
+    first = entry.first
+    later = bisect_right(facts.classes, first, key=lambda other: other.first)
+    end = facts.classes[later].first if later < len(facts.classes) else None
+    stacks = draft.stacks[first:end]
     return [stack for stack in stacks if stack.role == "lock"]
 
 

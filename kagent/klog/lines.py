@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kagent.klog.blanks import Plain, plain
 from kagent.text import strip_control
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "NO_CALLER",
     "NO_STAMP",
     "PLAIN",
+    "USER",
     "Line",
     "peel",
     "split_lines",
@@ -29,6 +31,8 @@ MAX_LINE = 4096
 
 CONSOLE = "console"
 """Context of lines with a time stamp but no caller."""
+USER = "user"
+"""Context of lines that say themselves that a program wrote them, to /dev/kmsg or syslog."""
 PLAIN = ""
 """Context of lines without any kernel prefix."""
 
@@ -59,9 +63,21 @@ _LOGCAT = re.compile(
     + rb" {1,8}(?:\w{1,16} {1,8})?\d{1,9} {1,8}\d{1,9} [VDIWEF] [^:]{0,40}: "
 )
 _ISO = re.compile(rb"\d{4}-\d\d-\d\dT" + _CLOCK + rb"(?:Z|[+-]\d\d:?\d\d)? ")
-_KMSG = re.compile(rb"\d{1,3},\d{1,12},(\d{1,15}),[-c+](?:,caller=([CT]\d{1,9}))?[^;]{0,64};")
+# A program's line in a syslog: its name and pid, where the kernel's has "kernel".
+_PROGRAM = re.compile(
+    rb"(?:"
+    + _MONTH
+    + rb" [ \d]\d "
+    + _CLOCK
+    + rb"|\d{4}-\d\d-\d\d[T ]"
+    + _CLOCK
+    + rb"(?:Z|[+-]\d\d:?\d\d)?) \S{1,64} (?!kernel\[)[\w@./-]{1,64}\[\d{1,10}\]: "
+)
+_KMSG = re.compile(rb"(\d{1,3}),\d{1,12},(\d{1,15}),[-c+](?:,caller=([CT]\d{1,9}))?[^;]{0,64};")
 _FACILITY = re.compile(rb"[a-z]{1,10}\d? {0,8}:[a-z]{1,8} {0,6}: ")
-_LEVEL = re.compile(rb"<\d{1,3}>")
+_LEVEL = re.compile(rb"<(\d{1,3})>")
+_KERNELS = 8
+"""Priorities below it are of facility 0, the kernel's; devkmsg_write() lets nobody else use it."""
 _HUMAN = re.compile(
     rb"\[" + _WEEKDAY + rb" " + _MONTH + rb" [ \d]\d " + _CLOCK + rb" \d{4}\](?: |$)"
 )
@@ -89,6 +105,12 @@ class Line:
     time: float | None = None
     context: str = PLAIN
     """PLAIN, CONSOLE, ``syslog``, or the caller as printk writes it (``T61``, ``C0``)."""
+    indents: tuple[int, ...] = ()
+    """Bytes of the first one, two, ... blanks of `text`, where they are not one byte each."""
+
+    def indent_bytes(self, blanks: int) -> int:
+        """How many bytes of the log the first `blanks` characters of `text`, all blanks, take."""
+        return self.indents[blanks - 1] if self.indents and blanks else blanks
 
     @property
     def caller(self) -> str | None:
@@ -111,16 +133,23 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
         if match := _SYSLOG.match(raw, at):
             at, context = match.end(), "syslog"
     else:
+        if match := _PROGRAM.match(raw, at):
+            return match.end(), None, USER
         for wrapper in _WRAPPERS:
             if match := wrapper.match(raw, at):
                 at = match.end()
                 if wrapper in (_SYSLOG, _LOGCAT):
                     context = "syslog"
+                elif wrapper is _FACILITY and not match[0].startswith(b"kern"):
+                    return _as_user(raw, at)
         if match := _KMSG.match(raw, at):
-            caller = match[2].decode("ascii") if match[2] else CONSOLE
-            return _behind_restated(raw, match.end()), int(match[1]) / 1e6, caller
+            caller = match[3].decode("ascii") if match[3] else CONSOLE
+            context = caller if int(match[1]) < _KERNELS else USER
+            return _behind_restated(raw, match.end()), int(match[2]) / 1e6, context
     if match := _LEVEL.match(raw, at):
         at = match.end()
+        if int(match[1]) >= _KERNELS:
+            return _as_user(raw, at)
     if match := _HUMAN.match(raw, at):
         at, context = match.end(), CONSOLE
     if not (match := _STAMP.match(raw, at)):
@@ -143,6 +172,14 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
     return at, time, context
 
 
+def _as_user(raw: bytes, at: int) -> tuple[int, float | None, str]:
+    """A line whose facility is not the kernel's; its time is printk()'s all the same."""
+    if match := _STAMP.match(raw, at):
+        at = match.end() + (raw[match.end() : match.end() + 1] == b" ")
+        return at, float(match[1] + b"." + match[2]), USER
+    return at, None, USER
+
+
 def _behind_restated(raw: bytes, at: int) -> int:
     """Where the text begins when the prefix of a reformatted line ends at `at`."""
     match = _RESTATED.match(raw, at)
@@ -158,16 +195,30 @@ def split_lines(data: bytes, start: int = 0, end: int | None = None) -> Iterator
         last = newline
         if data[newline - 1] == 0x0D:
             last = start + len(data[start:newline].rstrip(b"\r"))
-        raw = data[start : min(last, start + MAX_LINE)]
-        skip = 0
-        if raw[:1] in (b"\x1b", b"\r", b"\x00"):
-            skip = _terminal_noise(raw)
-        size, time, context = peel(raw[skip:] if skip else raw)
-        text = raw[skip + size :].decode("utf-8", "replace")
-        if not text.isascii() or not text.isprintable():
-            text = strip_control(text).replace("\n", " ")
-        yield Line(start, last, start + skip + size, text.rstrip(), time, context)
+        yield _line(data[start : min(last, start + MAX_LINE)], start, last)
         start = newline + 1
+
+
+def _line(raw: bytes, start: int, end: int) -> Line:
+    smooth = plain(raw)
+    if smooth is not None:
+        raw = smooth.data
+    skip = _terminal_noise(raw) if raw[:1] in (b"\x1b", b"\r", b"\x00") else 0
+    size, time, context = peel(raw[skip:] if skip else raw)
+    body = skip + size
+    text = raw[body:].decode("utf-8", "replace")
+    if not text.isascii() or not text.isprintable():
+        text = strip_control(text).replace("\n", " ")
+    text = text.rstrip()
+    if smooth is None:
+        return Line(start, end, start + body, text, time, context)
+    origin = smooth.origin(body)
+    return Line(start, end, start + origin, text, time, context, _indents(smooth, body, origin))
+
+
+def _indents(smooth: Plain, body: int, origin: int) -> tuple[int, ...]:
+    blanks = len(smooth.data) - body - len(smooth.data[body:].lstrip(b" "))
+    return tuple(smooth.origin(body + n) - origin for n in range(1, min(blanks, 32) + 1))
 
 
 _NOISE = re.compile(

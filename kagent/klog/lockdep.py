@@ -35,7 +35,7 @@ def variant_of(header: str) -> str | None:
 # print_lock(): "ffff888004 (&mm->mmap_lock){++++}-{4:4}, at: foo+0x12/0x30 [mod]". A held list
 # prefixes " #0: "; before 5.10 there is no wait type, before 4.13 "at:" has an address.
 _LOCK = re.compile(
-    r"[ \t]{0,16}(?:#(?P<index>\d{1,3}): {1,2})?"
+    r"[ \t]{0,16}(?:#(?P<index>\d{1,6}): {1,2})?"
     r"(?:(?:\[<)?(?P<addr>[0-9a-f]{8,16}|\(____ptrval____\)|\(ptrval\))(?:>\])? )?"
     r"\((?P<name>.{1,200})\)\{(?P<usage>[^{}]{0,16})\}(?:-\{(?P<wait>\d{1,2}:\d{1,2})\})?"
     r"(?:, at: (?:\[<(?P<pc>[0-9a-f]{8,16})>\] )?(?P<at>\S{1,300})(?: \[(?P<mod>[\w.-]{1,64})"
@@ -44,10 +44,10 @@ _LOCK = re.compile(
 _AT = re.compile(r"([\w.$]{1,256})\+0x([0-9a-f]{1,8})/0x([0-9a-f]{1,8})$")
 _TASK = re.compile(r"(?P<comm>.{1,64})/(?P<pid>\d{1,10})")
 _HELD_BY = re.compile(
-    r"(?:(?P<n>\d{1,3}) locks?|no locks) held by (?P<comm>.{1,64})/(?P<pid>\d{1,10})[:.]"
+    r"(?:(?P<n>\d{1,6}) locks?|no locks) held by (?P<comm>.{1,64})/(?P<pid>\d{1,10})[:.]"
 )
-_LAST_HELD = re.compile(r"(?P<n>\d{1,3}) locks? held by (?P<comm>.{1,64}?)/(?P<pid>\d{1,10})/")
-_CHAIN = re.compile(r"-> #(?P<index>\d{1,4}) \(")
+_LAST_HELD = re.compile(r"(?P<n>\d{1,6}) locks? held by (?P<comm>.{1,64}?)/(?P<pid>\d{1,10})/")
+_CHAIN = re.compile(r"-> #(?P<index>\d{1,6}) \(")
 _WANTS = re.compile(
     r"(?P<comm>.{1,64})/(?P<pid>\d{1,10})(?: \[HC.{1,80}\])? "
     r"(?:is trying to (?:acquire(?: lock)?|lock|release lock \((?P<lock>.{1,200})\) at"

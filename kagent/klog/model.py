@@ -19,6 +19,7 @@ __all__ = [
     "Context",
     "Frame",
     "KernelLog",
+    "LeftOut",
     "LockRef",
     "LockdepFacts",
     "MemoryObject",
@@ -240,6 +241,13 @@ class Report:
         return next((t for t in self.traces if t.role == role), None)
 
     @property
+    def is_bare_remark(self) -> bool:
+        """Whether nothing but a header of no known wording is there: no stack, no registers."""
+        if self.pc or any(trace.frames for trace in self.traces):
+            return False
+        return self.kind in ("UNKNOWN", "WARNING") and self.frame is None
+
+    @property
     def call_frames(self) -> tuple[Frame, ...]:
         """The report's own stack, the trapping PC first (and once: some architectures print it
         as the first entry of the stack, too).
@@ -266,6 +274,18 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something that was not read or kept because there was too much of it."""
+
+    what: str
+    """``alike reports``, ``rows of the task table``, ... in the plural."""
+    kept: int
+    total: int | None
+    """None where counting on would have cost what the limit saves."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class KernelLog:
     """All that was found in one log, in its order."""
 
@@ -274,6 +294,8 @@ class KernelLog:
     """Every task stack of the log: hung tasks, sysrq w/t, held-locks lists, lockups."""
     size: int = 0
     """Bytes of the log."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What limits kept from being read; empty for all but floods and very large reports."""
 
     @property
     def primary(self) -> int | None:
@@ -291,9 +313,7 @@ class KernelLog:
 
     def _is_remark(self, index: int) -> bool:
         report = self.reports[index]
-        if report.pc or any(trace.frames for trace in report.traces):
-            return False
-        if report.kind not in ("UNKNOWN", "WARNING") or report.frame is not None:
+        if not report.is_bare_remark:
             return False
         following = self.reports[index + 1] if index + 1 < len(self.reports) else None
         if following is None or not following.title.startswith("kernel panic:"):

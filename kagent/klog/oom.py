@@ -12,19 +12,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kagent.klog.draft import Draft, OomDraft
+from kagent.klog.draft import (
+    MAX_SLABS,
+    MAX_TASKS,
+    MAX_VICTIMS,
+    MAX_ZONES,
+    Draft,
+    OomDraft,
+)
 from kagent.klog.formats.oom import INVOKED, KILLED
 from kagent.klog.lines import Line
 from kagent.klog.oom_model import OomCounter, OomFacts, OomSlab, OomTask, OomVictim, OomZone
 
 __all__ = ["completes_oom", "freeze_oom", "is_oom", "is_reaper", "read_oom", "starts_oom"]
 
-MAX_TASKS = 64
-MAX_SLABS = 32
-_MAX_ROWS = 100_000
 _NO_LIMIT = 9_007_199_254_740_000
 """kB a little below PAGE_COUNTER_MAX, which is LONG_MAX / PAGE_SIZE pages."""
-_MAX_VICTIMS = 256
 
 _HEADER = re.compile(
     r"(?P<comm>.{1,64}?) invoked oom-killer: gfp_mask=(?P<mask>0x[0-9a-f]{1,16})"
@@ -187,8 +190,9 @@ def _take_row(oom: OomDraft, text: str) -> bool:
     }
     comm = values[-1] if len(values) > len(oom.columns) else ""
     oom.rows += 1
-    if len(oom.tasks) < _MAX_ROWS:
-        oom.tasks.append(replace(OomTask(int(row[1]), comm), **known))
+    oom.tasks.append(OomTask(int(row[1]), comm, **known))
+    if len(oom.tasks) >= 4 * MAX_TASKS:
+        oom.tasks = _largest(oom.tasks)
     return True
 
 
@@ -248,8 +252,10 @@ def _take_memory(oom: OomDraft, text: str) -> bool:
     elif match := _ZONE.match(text):
         sizes: dict[str, Any] = {f"{name}_kb": int(value) for name, value in _ZONE_KB.findall(text)}
         node = int(match["node"]) if match["node"] else None
-        if len(oom.zones) < 256:
-            oom.zones.append(replace(OomZone(match["zone"], node), **sizes))
+        if len(oom.zones) < MAX_ZONES:
+            oom.zones.append(OomZone(match["zone"], node, **sizes))
+        else:
+            oom.more_zones += 1
     elif match := _BUDDY.match(text):
         oom.facts.setdefault("page_kb", int(match[1]))
     elif match := _TOTAL.match(text):
@@ -258,8 +264,7 @@ def _take_memory(oom: OomDraft, text: str) -> bool:
     elif match := _SWAP.match(text):
         oom.facts.setdefault(f"{match[1].lower()}_swap_kb", int(match[2]))
     elif text.endswith("KB") and (match := _SLAB.match(text)):
-        if len(oom.slabs) < 4096:
-            oom.slabs.append(OomSlab(match[1], int(match[2]), int(match[3])))
+        oom.slabs.append(OomSlab(match[1], int(match[2]), int(match[3])))
     else:
         return False
     return True
@@ -278,8 +283,11 @@ _SECTIONS: tuple[Callable[[OomDraft, str], bool], ...] = (
 
 def _take_victim(draft: Draft, oom: OomDraft, line: Line, text: str) -> bool:
     match = _VICTIM.match(text)
-    if match is None or len(oom.victims) >= _MAX_VICTIMS:
-        return match is not None
+    if match is None:
+        return False
+    if len(oom.victims) >= MAX_VICTIMS:
+        oom.more_victims += 1
+        return True
     amounts: dict[str, Any] = {
         _AMOUNTS[name]: int(value) for name, value in _AMOUNT.findall(text, match.end("comm"))
     }
@@ -293,21 +301,29 @@ def _take_victim(draft: Draft, oom: OomDraft, line: Line, text: str) -> bool:
         span=line.span,
     )
     # With memory.oom.group the first one is met again when its whole group is killed.
-    if all(known.pid != victim.pid for known in oom.victims):
-        oom.victims.append(replace(victim, **amounts))
+    known = oom.victims.setdefault(victim.pid, victim)
+    if known is victim:
+        oom.victims[victim.pid] = replace(victim, **amounts)
     if match["why"]:
         scope = "memcg" if "cgroup" in match["why"] else "system"
         oom.facts.setdefault("scope", scope)
-    draft.say(text)
+    if known is victim:
+        draft.messages.append(text[:300])
+    else:
+        draft.say(text)
     return True
 
 
 def _reaped(oom: OomDraft, pid: int, anon_rss_kb: int) -> bool:
-    for index, victim in enumerate(oom.victims):
-        if victim.pid == pid:
-            oom.victims[index] = replace(victim, reaped_anon_rss_kb=anon_rss_kb)
-            return True
-    return False
+    victim = oom.victims.get(pid)
+    if victim is None:
+        return False
+    oom.victims[pid] = replace(victim, reaped_anon_rss_kb=anon_rss_kb)
+    return True
+
+
+def _largest(tasks: list[OomTask]) -> list[OomTask]:
+    return sorted(tasks, key=lambda task: -(task.rss_pages or 0))[:MAX_TASKS]
 
 
 def freeze_oom(draft: Draft) -> OomFacts | None:
@@ -315,7 +331,6 @@ def freeze_oom(draft: Draft) -> OomFacts | None:
     oom = draft.oom
     if oom is None:
         return None
-    tasks = sorted(oom.tasks, key=lambda task: -(task.rss_pages or 0))
     slabs = sorted(oom.slabs, key=lambda slab: -slab.total_kb)
     return OomFacts(
         **oom.facts,
@@ -325,6 +340,6 @@ def freeze_oom(draft: Draft) -> OomFacts | None:
         zones=tuple(oom.zones),
         slabs=tuple(slabs[:MAX_SLABS]),
         task_count=oom.rows,
-        tasks=tuple(tasks[:MAX_TASKS]),
-        victims=tuple(oom.victims),
+        tasks=tuple(_largest(oom.tasks)),
+        victims=tuple(oom.victims.values()),
     )

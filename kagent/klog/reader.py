@@ -25,6 +25,8 @@ __all__ = ["freeze", "read"]
 PATIENCE = 30
 """Foreign lines in a row after which a report is over."""
 
+_LINES_TO_TELL_BY = 4000
+"""Kept to tell the architecture by: its words come with the registers and the first stack."""
 _READERS: tuple[Callable[[Draft, Line], bool], ...] = (
     read_oom,
     read_stacks,
@@ -91,7 +93,7 @@ def read(header: Line, lines: Iterable[Line], before: Sequence[Line] = ()) -> Dr
         if _take(draft, line):
             foreign = 0
             draft.own.end = max(draft.own.end, line.end)
-            if len(draft.lines) < 4000:
+            if len(draft.lines) < _LINES_TO_TELL_BY:
                 draft.lines.append(text)
         else:
             if len(draft.lines) == 1 and foreign < _MESSAGE_LINES and _SPEAKS.search(header.text):

@@ -75,7 +75,7 @@ def read_registers(draft: Draft, line: Line) -> bool:
         _take_code(draft, match[1].strip())
         return True
     if _PPC_CODE.match(text):
-        draft.block.code = f"{draft.block.code or ''} {text.strip()}".strip()[:1000]
+        draft.block.code = f"{draft.block.code or ''} {text.strip()}".strip()[:_CODE_LENGTH]
         return True
     if not _LOOKS.match(text):
         if match := _S390_MORE.match(line.text):
@@ -134,8 +134,10 @@ def _start_s390_code(draft: Draft, line: Line) -> None:
 
 _FEW_LINES = 40
 """Before the code of a report: what happened, the modules, the registers."""
+_CODE_LENGTH = 1000
+"""Characters: no architecture prints more than 64 bytes of code (arch/*/kernel, ``Code:``)."""
 
 
 def _add_s390_code(draft: Draft, match: re.Match[str]) -> None:
     word = f"<{match[2]}>" if match[1] == draft.s390_mark else match[2]
-    draft.block.code = f"{draft.block.code or ''} {word}".strip()[:1000]
+    draft.block.code = f"{draft.block.code or ''} {word}".strip()[:_CODE_LENGTH]

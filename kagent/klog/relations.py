@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kagent.klog.blameless import blameless
@@ -28,9 +28,15 @@ def relate(reports: Sequence[Report], boots: Sequence[int]) -> tuple[Report, ...
         else:
             seen[key] = len(kept)
             kept.append(_Kept(report, boot, _functions(report)))
-    return tuple(
-        replace(entry.report, caused_by=_cause(kept, index)) for index, entry in enumerate(kept)
-    )
+    causes: dict[int, _Causes] = {}
+    related = []
+    for index, entry in enumerate(kept):
+        earlier = causes.setdefault(entry.boot, _Causes())
+        cause = earlier.of(entry) if entry.report.kernel_bug else None
+        related.append(replace(entry.report, caused_by=cause))
+        if entry.report.kernel_bug:
+            earlier.add(index, entry)
+    return tuple(related)
 
 
 @dataclass(slots=True)
@@ -80,86 +86,104 @@ def _functions(report: Report) -> frozenset[str]:
 # ── consequences ─────────────────────────────────────────────────────────────────────────────
 
 
-def _same_task(cause: _Kept, effect: _Kept) -> bool:
-    one, other = cause.report.context, effect.report.context
-    return one.pid is not None and one.pid == other.pid and one.task == other.task
+class _First:
+    """For what two reports may have in common, the first report that has it."""
+
+    def __init__(self) -> None:
+        self._by_task: dict[tuple[int | None, str | None], int] = {}
+        self._by_function: dict[str, int] = {}
+
+    def add(self, index: int, entry: _Kept) -> None:
+        self._by_task.setdefault(_task(entry), index)
+        for name in entry.functions:
+            self._by_function.setdefault(name, index)
+
+    def of_task(self, entry: _Kept) -> Iterator[int]:
+        if entry.report.context.pid is not None and _task(entry) in self._by_task:
+            yield self._by_task[_task(entry)]
+
+    def related(self, entry: _Kept) -> Iterator[int]:
+        yield from self.of_task(entry)
+        yield from (self._by_function[n] for n in entry.functions if n in self._by_function)
 
 
-def _after_death(cause: _Kept, effect: _Kept) -> bool:
-    """TAINT_DIE: the kernel had oopsed, and whatever that task held stays held."""
-    return "D" in effect.taint and "D" not in cause.taint and cause.report.pc is not None
+class _Causes:
+    """The reports of one boot so far, by what later ones may be a consequence of."""
+
+    def __init__(self) -> None:
+        self.died: int | None = None
+        """The first oops."""
+        self.corrupted, self.warned = _First(), _First()
+        self.lock_warned, self.stalled, self.atomic = _First(), _First(), _First()
+        self.lock_reports: list[tuple[int, _LockSites]] = []
+
+    def add(self, index: int, entry: _Kept) -> None:
+        kind, taint = entry.report.kind, entry.taint
+        if self.died is None and "D" not in taint and entry.report.pc is not None:
+            self.died = index
+        if kind.startswith(("KASAN", "KFENCE", "MEMORY")) and "B" not in taint:
+            self.corrupted.add(index, entry)
+        if kind.endswith("WARNING") and "W" not in taint:
+            self.warned.add(index, entry)
+        if kind == "LOCKDEP":
+            self.lock_warned.add(index, entry)
+            sites = _LockSites.of(entry.report)
+            if sites is not None and len(self.lock_reports) < _LOCK_REPORTS:
+                self.lock_reports.append((index, sites))
+        if kind in LOCKUPS:
+            self.stalled.add(index, entry)
+        if kind == "ATOMIC_SLEEP":
+            self.atomic.add(index, entry)
+
+    def of(self, effect: _Kept) -> int | None:
+        """The earliest of them that `effect` is a consequence of."""
+        return min(self._of(effect), default=None)
+
+    def _of(self, effect: _Kept) -> Iterator[int]:
+        kind, taint = effect.report.kind, effect.taint
+        if "D" in taint and self.died is not None:
+            yield self.died  # TAINT_DIE: and whatever the dead task held stays held
+        if "B" in taint:  # TAINT_BAD_PAGE: memory was known to be bad, and is met again
+            yield from self.corrupted.related(effect)
+        if "W" in taint and not kind.endswith("WARNING"):
+            yield from self.warned.related(effect)  # a WARN() about the very object then used
+        if kind in LOCKUPS:
+            yield from self.lock_warned.of_task(effect)  # lockdep warns, then it happens
+            yield from (i for i, sites in self.lock_reports if sites.met_by(effect.report))
+            yield from self.stalled.of_task(effect)  # one stall makes several watchdogs bark
+        if kind == "ATOMIC_SLEEP":
+            yield from self.atomic.of_task(effect)  # a leaked preempt_count, at every schedule()
 
 
-def _after_corruption(cause: _Kept, effect: _Kept) -> bool:
-    """TAINT_BAD_PAGE: memory was known to be bad, and the same code or task meets it again."""
-    if not cause.report.kind.startswith(("KASAN", "KFENCE", "MEMORY")) or "B" in cause.taint:
-        return False
-    return "B" in effect.taint and _related(cause, effect)
+_LOCK_REPORTS = 64
+"""More than a boot can have: lockdep turns itself off at its first report (debug_locks_off())."""
 
 
-def _after_warning(cause: _Kept, effect: _Kept) -> bool:
-    """A WARN() about the very object that is then used."""
-    if not cause.report.kind.endswith("WARNING") or effect.report.kind.endswith("WARNING"):
-        return False
-    return "W" not in cause.taint and "W" in effect.taint and _related(cause, effect)
+def _task(entry: _Kept) -> tuple[int | None, str | None]:
+    return entry.report.context.pid, entry.report.context.task
 
 
-def _related(cause: _Kept, effect: _Kept) -> bool:
-    return _same_task(cause, effect) or bool(cause.functions & effect.functions)
+@dataclass(frozen=True, slots=True)
+class _LockSites:
+    """Where lockdep saw a report's locks taken, and what they are called."""
 
+    takers: frozenset[str]
+    names: frozenset[str]
 
-def _after_lock_warning(cause: _Kept, effect: _Kept) -> bool:
-    """lockdep warns of a deadlock, then it happens."""
-    if cause.report.kind != "LOCKDEP" or effect.report.kind not in LOCKUPS:
-        return False
-    return _same_task(cause, effect) or _share_lock(cause.report, effect.report)
+    @classmethod
+    def of(cls, lockdep: Report) -> _LockSites | None:
+        facts = lockdep.locks
+        if facts is None:
+            return None
+        locks = (*facts.holding, *((facts.acquiring,) if facts.acquiring else ()))
+        takers = {lock.at.symbol for lock in locks if lock.at}
+        skip = blameless()
+        for link in facts.chain:
+            takers.update(f.symbol for f in link.frames[:6] if not skip.search(f.symbol))
+        return cls(frozenset(takers), frozenset(lock.name for lock in locks))
 
-
-def _share_lock(lockdep: Report, hang: Report) -> bool:
-    """Whether a task hangs where lockdep saw the report's locks taken."""
-    facts = lockdep.locks
-    if facts is None:
-        return False
-    locks = (*facts.holding, *((facts.acquiring,) if facts.acquiring else ()))
-    takers = {lock.at.symbol for lock in locks if lock.at}
-    names = {lock.name for lock in locks}
-    skip = blameless()
-    for link in facts.chain:
-        takers.update(f.symbol for f in link.frames[:6] if not skip.search(f.symbol))
-    if any(frame.symbol in takers for frame in hang.call_frames if frame.reliable):
-        return True
-    return any(lock.name in names for task in hang.tasks[:1] for lock in task.held)
-
-
-def _same_stall(cause: _Kept, effect: _Kept) -> bool:
-    """One busy or blocked task makes several watchdogs bark."""
-    both = cause.report.kind in LOCKUPS and effect.report.kind in LOCKUPS
-    return both and _same_task(cause, effect)
-
-
-def _same_atomic_section(cause: _Kept, effect: _Kept) -> bool:
-    """A leaked preempt_count is complained about at every later schedule()."""
-    return cause.report.kind == effect.report.kind == "ATOMIC_SLEEP" and _same_task(cause, effect)
-
-
-_RULES: tuple[Callable[[_Kept, _Kept], bool], ...] = (
-    _after_lock_warning,
-    _after_death,
-    _after_corruption,
-    _after_warning,
-    _same_stall,
-    _same_atomic_section,
-)
-_LOOK_BACK = 50
-
-
-def _cause(kept: Sequence[_Kept], index: int) -> int | None:
-    effect = kept[index]
-    if not effect.report.kernel_bug:
-        return None
-    for earlier in range(max(index - _LOOK_BACK, 0), index):
-        cause = kept[earlier]
-        candidate = cause.boot == effect.boot and cause.report.kernel_bug
-        if candidate and any(rule(cause, effect) for rule in _RULES):
-            return earlier
-    return None
+    def met_by(self, hang: Report) -> bool:
+        """Whether a task hangs there."""
+        if any(frame.symbol in self.takers for frame in hang.call_frames if frame.reliable):
+            return True
+        return any(lock.name in self.names for task in hang.tasks[:1] for lock in task.held)

@@ -83,6 +83,10 @@ _DUMP = re.compile(
 )
 
 
+_STORY_LINES = 12
+"""Twice what mm/kasan/report.c needs to describe an object."""
+
+
 def read_access(draft: Draft, line: Line) -> bool:
     """Take a line about the access, the faulting address or the object."""
     text = line.text
@@ -92,7 +96,12 @@ def read_access(draft: Draft, line: Line) -> bool:
         elif "kfence-#" in text:
             _read_object(draft, text)
         return True
-    if draft.telling and text.startswith("  ") and "+0x" not in text and len(draft.story) < 12:
+    if (
+        draft.telling
+        and text.startswith("  ")
+        and "+0x" not in text
+        and len(draft.story) < _STORY_LINES
+    ):
         _read_object(draft, text)
         draft.story.append(text.strip())
         return True

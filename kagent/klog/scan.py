@@ -15,8 +15,11 @@ from functools import cache
 
 import ahocorasick_rs
 
+from kagent.klog.authorship import kernel_text
+from kagent.klog.blanks import plain
 from kagent.klog.formats import Family, family_of
 from kagent.klog.lines import MAX_LINE, Line, split_lines
+from kagent.klog.model import LeftOut
 from kagent.klog.unwrap import dedent, unwrap
 
 __all__ = ["Candidate", "Landmarks", "Region", "Scan", "scan"]
@@ -83,15 +86,18 @@ class Region:
     candidates: list[Candidate]
     announced: frozenset[int]
     """Indices of the headers that prove another report has begun."""
+    read: int = 0
+    """Lines before those that a mail client had folded were joined."""
+    cut: int = 0
+    """How many of them are longer than what is read of a line."""
 
 
-MAX_HEADERS = 20_000
-"""Header lines that are looked at: a log with more is a flood."""
+MAX_HEADERS = 200_000
+"""Header lines that are read from: a log with more is a flood, and only counts them."""
 _LEAD_IN = 40
 """Lines before a header that may belong to it (``list_add corruption.``, ``cut here``)."""
 _QUIET = 400
 """Lines without anything of a stack after which a region ends."""
-_MAX_REGION = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ class Landmarks:
     """Where a cloud's serial console said that it was cut off."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scan:
     """What one pass over a log finds."""
 
@@ -112,6 +118,31 @@ class Scan:
     headers: dict[int, Family]
     """Families of the lines that announce a report, by the line's first byte."""
     landmarks: Landmarks
+    unread: int = 0
+    """Header lines beyond `MAX_HEADERS`, and those too deep in a line to be looked at."""
+    deep: int = 0
+    lines: int = 0
+    """Lines of the regions that were read, and how many of them were cut."""
+    cut: int = 0
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """What limits kept from being read; complete once the regions were."""
+        headers = len(self.headers)
+        yield LeftOut(
+            "header lines", headers, headers + self.unread, f"{MAX_HEADERS} of a log are read from"
+        )
+        yield LeftOut(
+            "lines in full",
+            self.lines - self.cut,
+            self.lines,
+            f"{MAX_LINE} bytes of a line are read: printk() writes no longer ones",
+        )
+        yield LeftOut(
+            "words that may announce a report",
+            headers,
+            headers + self.deep,
+            f"they stand more than {MAX_LINE} bytes behind the beginning of their line",
+        )
 
     def regions(self) -> Iterator[Region]:
         """Yield the parts of the log that hold reports, in order, without overlap."""
@@ -120,6 +151,8 @@ class Scan:
         while position < len(starts):
             start = _lines_back(self.data, starts[position], floor)
             region, floor = _read(self.data, start, self.headers)
+            self.lines += region.read
+            self.cut += region.cut
             position = bisect_left(starts, floor, position)
             yield region
 
@@ -135,6 +168,8 @@ def scan(data: bytes) -> Scan:
         line_end = data.find(b"\n", at) + 1 or len(data)
         if newline >= 0 or at < MAX_LINE:  # else too deep in an endless line
             _look(found, newline + 1, line_end)
+        else:
+            found.deep += 1
     return found
 
 
@@ -143,14 +178,22 @@ def _look(found: Scan, start: int, end: int) -> None:
     if line is None:
         return
     raw = found.data[line.start : min(line.end, line.start + MAX_LINE)]
+    if (smooth := plain(raw)) is not None:
+        raw = smooth.data
     if (at := raw.find(_BOOT)) >= 0:
         found.landmarks.boots.append(start + at)
     if (at := raw.find(_PANIC)) >= 0:
         found.landmarks.panics.append(start + at)
     if (at := raw.find(_CUT_OFF)) >= 0:
         found.landmarks.cuts.append(start + at)
-    if len(found.headers) < MAX_HEADERS and (family := family_of(line.text)) is not None:
+    if (family := family_of(line.text)) is None:
+        return
+    if (family := family_of(kernel_text(line))) is None:
+        return  # it stands in a name that somebody chose
+    if len(found.headers) < MAX_HEADERS:
         found.headers[start] = family
+    else:
+        found.unread += 1
 
 
 @cache
@@ -167,8 +210,12 @@ def _hits(data: bytes) -> Iterator[int]:
         end = min(start + _CHUNK, len(data))
         if end < len(data):  # cut at a line's end: no literal goes over it
             end = data.rfind(b"\n", start, end) + 1 or end
-        for _, at, _ in automaton.find_matches_as_indexes(view[start:end]):
-            yield start + at
+        if (smooth := plain(data[start:end])) is not None:
+            for _, at, _ in automaton.find_matches_as_indexes(smooth.data):
+                yield start + smooth.origin(at)
+        else:
+            for _, at, _ in automaton.find_matches_as_indexes(view[start:end]):
+                yield start + at
         start = end
 
 
@@ -184,14 +231,16 @@ def _lines_back(data: bytes, start: int, floor: int) -> int:
 def _read(data: bytes, start: int, headers: dict[int, Family]) -> tuple[Region, int]:
     """The region that begins at `start`, and where it ends."""
     lines: list[Line] = []
-    quiet = -_LEAD_IN
+    quiet, cut = -_LEAD_IN, 0
     end = start
     for line in split_lines(data, start):
         lines.append(line)
         quiet = 0 if _is_loud(line) or line.start in headers else quiet + 1
         end = line.end + 1
-        if quiet > _QUIET or end - start > _MAX_REGION:
+        cut += line.end - line.start > MAX_LINE
+        if quiet > _QUIET:
             break
+    read = len(lines)
     lines = unwrap(dedent(lines, headers))
     candidates = [
         Candidate(index, headers[line.start])
@@ -201,7 +250,7 @@ def _read(data: bytes, start: int, headers: dict[int, Family]) -> tuple[Region, 
         and not _is_inlined(lines, index, headers)
     ]
     sure = (c.index for c in candidates if not (c.family.strict or c.family.dump))
-    return Region(lines, candidates, frozenset(sure)), end
+    return Region(lines, candidates, frozenset(sure), read, cut), end
 
 
 def _is_loud(line: Line) -> bool:

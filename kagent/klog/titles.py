@@ -20,6 +20,7 @@ from kagent.klog.views import View
 __all__ = ["Title", "make_title"]
 
 MAX_TITLE = 120
+"""Characters, as syzbot's: `Report.header` has the line in full."""
 _HEADER_CAP = 600
 """Characters of a line that formats look at: several carry more than one ``.*``."""
 

@@ -111,6 +111,7 @@ def dedent(lines: Sequence[Line], headers: Container[int]) -> list[Line]:
             if line.start in headers:
                 indent = own
             if 0 < indent <= own:
-                line = replace(line, body=line.body + indent, text=text[indent:])
+                body = line.body + line.indent_bytes(indent)
+                line = replace(line, body=body, text=text[indent:], indents=())
         shifted.append(line)
     return shifted

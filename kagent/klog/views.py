@@ -9,6 +9,7 @@ from kagent.klog.scan import Candidate, Region
 
 __all__ = ["View", "view_of"]
 
+# A title is made of a report's first lines and its first stack; all else is read without a view.
 MAX_LINES = 3000
 _MAX_HEADERS = 12
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from kagent.confine import allowed_index, granted
 from kagent.errors import InputError, MismatchError, MissingDataError
 
 if TYPE_CHECKING:
@@ -103,10 +104,10 @@ class Roots:
 
             opened = [self._index(path) for path in self._indexes.values()]
             return opened[0] if len(opened) == 1 else CommitUnion(opened)
-        key = str(Path(asked).resolve())
-        if key not in self._indexes:
+        found = allowed_index(tuple(self._indexes.values()), asked)
+        if found is None:
             raise InputError("index is none of those this server may read")
-        return self._index(self._indexes[key])
+        return self._index(found)
 
     def _allowed(self, asked: str | None) -> str:
         if not self._specs:
@@ -115,9 +116,8 @@ class Roots:
             )
         if asked is None:
             return self._specs[0]
-        for spec in self._specs:
-            if (granted := _granted(spec, asked)) is not None:
-                return granted
+        if (found := granted(self._specs, asked)) is not None:
+            return found
         raise InputError("kernel_src_path is outside of the trees this server may read")
 
     def _tree(
@@ -156,26 +156,3 @@ class Roots:
             if key not in self._opened:
                 self._opened[key] = CommitIndex.open(path)
             return self._opened[key]
-
-
-def _split(spec: str) -> tuple[Path, str]:
-    """``PATH@REV`` in two; a path that exists as it stands has no revision."""
-    if Path(spec).exists() or "@" not in spec:
-        return Path(spec), ""
-    path, _, revision = spec.rpartition("@")
-    return Path(path), revision
-
-
-def _granted(spec: str, asked: str) -> str | None:
-    """The tree to open for `asked` if `spec` allows it."""
-    root, fixed = _split(spec)
-    try:
-        path, revision = _split(asked)
-        real = path.resolve()
-        inside = real.is_relative_to(root.resolve())
-    except (OSError, ValueError):
-        return None
-    if not inside or (fixed and revision not in ("", fixed)):
-        return None
-    revision = revision or fixed
-    return f"{real}@{revision}" if revision else str(real)

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from kagent.boundary import describe, logger, one_line
 from kagent.errors import KagentError
-from kagent.text import clip, strip_control
 
 __all__ = ["one_line", "run"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_MAX_MESSAGE = 500
 
 
 async def run(function: Callable[_P, _R], *arguments: _P.args, **named: _P.kwargs) -> _R:
@@ -26,8 +25,8 @@ async def run(function: Callable[_P, _R], *arguments: _P.args, **named: _P.kwarg
     except KagentError as error:
         hint = f" ({error.hint})" if error.hint else ""
         raise ToolError(one_line(f"{error}{hint}")) from error
-
-
-def one_line(text: str) -> str:
-    """Without line breaks and control characters, and not too long."""
-    return clip(" ".join(strip_control(text).split()), _MAX_MESSAGE)[0]
+    except Exception as error:
+        failure = describe(function.__name__, error)
+        logger.error("%s failed: %s", failure.part, failure.error, exc_info=error)
+        where = f" at {failure.trace[-1]}" if failure.trace else ""
+        raise ToolError(f"{failure.part} failed{where}: {failure.error}") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from kagent.report.decoded import position
 from kagent.report.prose import one_line
 from kagent.resolution import (
+    Author,
     Deadlock,
     Fault,
     FixStatus,
@@ -19,6 +20,7 @@ from kagent.resolution import (
 
 __all__ = [
     "Fact",
+    "authorship",
     "context_facts",
     "deadlock_facts",
     "engine_facts",
@@ -32,6 +34,19 @@ __all__ = [
 
 Fact = tuple[str, str]
 """A label and its value."""
+_WRITERS: dict[Author, str] = {
+    "kernel": "as the kernel printed it",
+    "debug-info": "as debug info has it",
+    "source": "as the source has it",
+    "commit": "as the commit's author says",
+    "user": "chosen by a user of the machine: proves only that it was printed",
+    "model": "as a model says",
+}
+
+
+def authorship(author: Author) -> str:
+    """Who wrote a piece of evidence, in words."""
+    return _WRITERS[author]
 
 
 def percent(share: float) -> str:
@@ -187,6 +202,7 @@ def engine_facts(res: Resolution) -> Iterable[Fact]:
     return _rows(
         (
             ("Engine", f"kagent {engine.version}, {who}"),
+            ("Asked at", engine.endpoint),
             ("Model use", spent if usage.calls else None),
             ("Time", f"{total:.2f} s ({nodes})" if nodes else None),
         )

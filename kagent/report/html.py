@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from kagent.report.facts import authorship
 from kagent.report.summary import summarise
 from kagent.resolution import Resolution
 
@@ -34,7 +35,9 @@ def _environment() -> Environment:
 def _render(template: str, res: Resolution) -> str:
     summary = summarise(res)
     known = {item.id for item in summary.evidence}
-    return _environment().get_template(template).render(s=summary, known=known)
+    return (
+        _environment().get_template(template).render(s=summary, known=known, authorship=authorship)
+    )
 
 
 def to_html(res: Resolution) -> str:

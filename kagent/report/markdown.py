@@ -1,25 +1,30 @@
-"""The Error Resolution Summary as GitHub-flavoured Markdown.
+"""The Error Resolution Summary as Markdown that GitHub, GitLab and Bugzilla show alike.
 
-Text is escaped for where it stands: prose by backslashes, values from the log in code spans, and
-listings in fences longer than any run of backticks they contain (CommonMark 0.31, 2.4, 4.5, 6.1).
+Text is escaped for where it stands: prose by backslashes, values from the log and words that a
+forge would act on in code spans, and listings in fences longer than any run of backticks they
+contain (CommonMark 0.31, 2.4, 4.5, 6.1).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from kagent.report.decoded import Code, Stack
-from kagent.report.facts import Fact
+from kagent.report.facts import Fact, authorship
+from kagent.report.inert import pieces
 from kagent.report.prose import Block, Span
 from kagent.report.summary import FixEntry, Summary, WaitRow, summarise
 from kagent.resolution import Evidence, Resolution
 
 __all__ = ["to_markdown"]
 
-_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])")
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![^\W_])_|_(?![^\W_])|!$")
 _BLOCK_START = re.compile(r"^(?:[#+=-]|(\d{1,9})(?=[.)]))")
 _TICKS = re.compile(r"`+")
+_QUICK_ACTION = re.compile(r"^/", re.MULTILINE)
 _FENCE_TICKS = re.compile(r"^ {0,3}(`{3,})", re.MULTILINE)
 
 
@@ -31,7 +36,27 @@ def to_markdown(res: Resolution) -> str:
 
 
 def _escape(text: str) -> str:
+    """Prose: what has a meaning in Markdown by backslashes, what a forge acts on as code."""
+    return _joined((active, piece) for active, piece in pieces(text))
+
+
+def _joined(parts: Iterable[tuple[bool, str]]) -> str:
+    """Prose and code, one after the other; code beside code is one span."""
+    out: list[str] = []
+    for is_code, run in groupby(parts, key=itemgetter(0)):
+        text = "".join(piece for _, piece in run)
+        out.append(_code(text) if is_code else _escape_prose(text, first=not out))
+    return "".join(out)
+
+
+def _parts(span: Span) -> Iterable[tuple[bool, str]]:
+    return [(True, span.text)] if span.style == "code" else pieces(span.text)
+
+
+def _escape_prose(text: str, *, first: bool) -> str:
     text = _SPECIAL.sub(lambda m: "\\" + m[0], text)
+    if not first:
+        return text
     return _BLOCK_START.sub(lambda m: f"{m[1]}\\" if m[1] else "\\" + m[0], text)
 
 
@@ -49,9 +74,16 @@ def _code(text: str) -> str:
 
 
 def _fence(text: str, language: str = "") -> list[str]:
+    """A listing; as much indentation as the fence has is no part of it (CommonMark 4.5).
+
+    GitLab looks for quick actions (``/close``) at the start of raw lines, and knows only the
+    plainest fences: no line of a listing may start with one.
+    """
     longest = max(map(len, _FENCE_TICKS.findall(text)), default=0)
     ticks = "`" * max(3, longest + 1)
-    return [f"{ticks}{language}", *text.split("\n"), ticks, ""]
+    indent = " " if _QUICK_ACTION.search(text) else ""
+    rows = [f"{ticks}{language}", *text.split("\n"), ticks]
+    return [*(indent + row for row in rows), ""]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -73,6 +105,7 @@ class _Writer:
     def document(self, summary: Summary) -> Iterator[str]:
         yield f"# {_escape(summary.title)}"
         yield ""
+        yield from self._shortcomings(summary)
         yield _escape(summary.subtitle)
         yield ""
         if summary.lead:
@@ -93,6 +126,18 @@ class _Writer:
             yield f"## {title}"
             yield ""
             yield from part(summary)
+
+    def _shortcomings(self, summary: Summary) -> Iterator[str]:
+        """What the reader must know before anything else: this is not all there is."""
+        if summary.incomplete:
+            yield f"**{_escape(summary.incomplete)}**"
+            yield ""
+            yield from self._list(
+                f"{_code(failure.part)}: {_code(failure.error)}" for failure in summary.failures
+            )
+        if summary.left_out:
+            yield from ("**Left out**", "")
+            yield from self._list(map(_escape, summary.left_out))
 
     def _identification(self, summary: Summary) -> Iterator[str]:
         yield summary.found
@@ -213,13 +258,19 @@ class _Writer:
     def _evidence(self, item: Evidence) -> Iterator[str]:
         yield f"### {_escape(item.id)}"
         yield ""
-        yield f"{item.kind}, from {_code(' '.join(item.origin.split()))}"
+        origin = _code(" ".join(item.origin.split()))
+        yield f"{item.kind}, from {origin}, {authorship(item.author)}"
         yield ""
         yield from _fence(item.content)
 
     def _colophon(self, summary: Summary) -> Iterator[str]:
         yield from self._facts(summary.engine)
         yield from self._list(map(self._spans, summary.notes))
+        for failure in summary.failures:
+            if failure.trace:
+                yield f"Where {_code(failure.part)} failed, for a bug report:"
+                yield ""
+                yield from _fence("\n".join(failure.trace), "text")
 
     def _facts(self, facts: Sequence[Fact]) -> Iterator[str]:
         return self._list(f"{label}: {_code(value)}" for label, value in facts)
@@ -229,22 +280,21 @@ class _Writer:
         return iter([*lines, ""] if lines else [])
 
     def _spans(self, spans: Sequence[Span]) -> str:
-        return "".join(map(self._span, spans)).strip()
+        out = []
+        for is_plain, run in groupby(spans, key=lambda span: span.style in ("text", "code")):
+            if is_plain:
+                out.append(_joined(part for span in run for part in _parts(span)))
+            else:
+                out += map(self._styled, run)
+        return "".join(out).strip()
 
-    def _span(self, span: Span) -> str:
-        match span.style:
-            case "code":
-                return _code(span.text)
-            case "strong":
-                return _strong(span.text)
-            case "em":
-                return f"*{_escape(span.text)}*" if span.text.strip() else span.text
-            case "ref" if span.text in self._known:
-                return f"[\\[{span.text}\\]](#{span.text.lower()})"
-            case "ref":
-                return f"\\[{span.text}\\]"
-            case "text":
-                return _escape(span.text)
+    def _styled(self, span: Span) -> str:
+        if span.style == "ref":
+            name = f"\\[{span.text}\\]"
+            return f"[{name}](#{span.text.lower()})" if span.text in self._known else name
+        if not span.text.strip():
+            return span.text
+        return _strong(span.text) if span.style == "strong" else f"*{_escape(span.text)}*"
 
     def _block(self, block: Block) -> Iterator[str]:
         match block.kind:

@@ -55,6 +55,8 @@ class Picture:
     arrows: tuple[Arrow, ...]
     title: str
     """What a screen reader says instead."""
+    left_out: int = 0
+    """Tasks that are not drawn."""
 
 
 def draw(deadlock: Deadlock) -> Picture | None:
@@ -77,7 +79,7 @@ def draw(deadlock: Deadlock) -> Picture | None:
         f"{graph.nodes[a.waiter].label} waits for {graph.nodes[a.owner].label}"
         for a in graph.arrows
     )
-    return Picture(width, height, boxes, arrows, waits)
+    return Picture(width, height, boxes, arrows, waits, graph.left_out)
 
 
 def _places(graph: WaitGraph) -> tuple[list[tuple[float, float]], float, float]:

@@ -1,7 +1,7 @@
 """The Error Resolution Summary as plain values in reading order, shared by every view.
 
-`summarise` strips terminal escapes and control characters from the whole resolution once; after
-that each view only has to escape for its own syntax.
+`summarise` makes the whole resolution fit to be seen once (`kagent.text`); after that each view
+only has to escape for its own syntax.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from kagent.report.decoded import Code, Stack, fault_code, stacks
 from kagent.report.facts import (
@@ -27,10 +26,18 @@ from kagent.report.facts import (
 from kagent.report.picture import Picture, draw
 from kagent.report.prose import Block, Span, inline, one_line, parse_markdown
 from kagent.report.waits import interleaving, mermaid, wait_tree
-from kagent.resolution import CycleMember, Evidence, Fix, ReportView, Resolution, Victim
-from kagent.text import strip_control
+from kagent.resolution import (
+    CycleMember,
+    Evidence,
+    Fix,
+    LeftOut,
+    ReportView,
+    Resolution,
+    Victim,
+)
+from kagent.text import strip_values
 
-__all__ = ["FixEntry", "ReportRow", "Summary", "WaitRow", "summarise"]
+__all__ = ["FailureEntry", "FixEntry", "ReportRow", "Summary", "WaitRow", "summarise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,26 @@ class FixEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureEntry:
+    """A part that failed."""
+
+    part: str
+    error: str
+    trace: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All five parts, the ledger and the colophon."""
 
     title: str
     subtitle: str
+    # 0: what is to be known first
+    incomplete: str
+    """That something failed, in words; empty where nothing did."""
+    failures: tuple[FailureEntry, ...]
+    left_out: tuple[str, ...]
+    """What was too much, how much of it was kept, and why."""
     facts: tuple[Fact, ...]
     lead: tuple[Span, ...]
     # 1: identification
@@ -114,7 +136,7 @@ class Summary:
 
 def summarise(res: Resolution) -> Summary:
     """Arrange `res` for reading; its text holds no control character but tab and newline."""
-    res = Resolution.model_validate(_strip(res.model_dump()))
+    res = Resolution.model_validate(strip_values(res.model_dump()))
     primary = res.primary
     lead, explanation = inline(res.summary), parse_markdown(res.explanation)
     findings = tuple(
@@ -125,6 +147,12 @@ def summarise(res: Resolution) -> Summary:
     return Summary(
         title=one_line(primary.title) if primary else "No kernel report",
         subtitle=_subtitle(res),
+        incomplete=_incomplete(res),
+        failures=tuple(
+            FailureEntry(one_line(f.part), one_line(f.error), tuple(map(one_line, f.trace)))
+            for f in res.failures
+        ),
+        left_out=tuple(map(_left_out, res.left_out)),
         facts=tuple(context_facts(primary)) if primary else (),
         lead=lead,
         found=_found(res.reports),
@@ -163,16 +191,19 @@ def summarise(res: Resolution) -> Summary:
     )
 
 
-def _strip(value: Any) -> Any:
-    match value:
-        case str():
-            return strip_control(value)
-        case dict():
-            return {_strip(key): _strip(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_strip(item) for item in value]
-        case _:
-            return value
+def _incomplete(res: Resolution) -> str:
+    failed = len(res.failures)
+    if not failed:
+        return "Incomplete: not all that was asked for was done; the notes say what." * (
+            res.incomplete
+        )
+    parts = "1 part" if failed == 1 else f"{failed} parts"
+    return f"Incomplete: {parts} of the analysis failed; what the others found stands."
+
+
+def _left_out(left: LeftOut) -> str:
+    total = "an unknown number" if left.total is None else str(left.total)
+    return one_line(f"{left.what}: {left.kept} of {total} kept ({left.why})")
 
 
 def _cited(claim: str, ids: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from kagent.text import clip
 __all__ = ["render", "to_text"]
 
 _STYLES = {"text": "", "code": "cyan", "strong": "bold", "em": "italic", "ref": "magenta"}
+_FACTS = ("kernel", "debug-info", "source")
 _LEDGER_CHARS = 120
 _LEDGER_ROWS = 24
 
@@ -65,6 +66,7 @@ def to_text(res: Resolution, *, width: int = 100, color: bool = False) -> str:
 
 def _headline(summary: Summary) -> RenderableType:
     parts: list[RenderableType] = [
+        *_shortcomings(summary),
         Text(summary.title, "bold red", overflow="fold"),
         Text(summary.subtitle, "dim"),
     ]
@@ -73,6 +75,18 @@ def _headline(summary: Summary) -> RenderableType:
     if summary.facts:
         parts += [Text(), _facts(summary.facts)]
     return Group(*parts)
+
+
+def _shortcomings(summary: Summary) -> Iterator[RenderableType]:
+    """What the reader must know before anything else: this is not all there is."""
+    if summary.incomplete:
+        yield Text(summary.incomplete, "bold yellow", overflow="fold")
+    for failure in summary.failures:
+        yield _bullet((Span("text", f"{failure.part}: {failure.error}"),))
+    for words in summary.left_out:
+        yield _bullet((Span("text", f"left out of {words}"),))
+    if summary.incomplete or summary.left_out:
+        yield Text()
 
 
 def _identification(summary: Summary) -> Iterator[RenderableType]:
@@ -225,8 +239,10 @@ def _ledger(summary: Summary) -> Iterator[RenderableType]:
     table.add_column(style="green", no_wrap=True, max_width=44)
     table.add_column(style="dim")
     for item in shown:
-        content = Text(one_line(item.content)[:_LEDGER_CHARS], overflow="ellipsis", no_wrap=True)
-        table.add_row(Text(item.id), Text(item.kind), Text(one_line(item.origin)), content)
+        words, cut = clip(one_line(item.content), _LEDGER_CHARS)
+        content = Text(words + "…" * cut, overflow="ellipsis", no_wrap=True)
+        kind = item.kind if item.author in _FACTS else f"{item.kind} ({item.author})"
+        table.add_row(Text(item.id), Text(kind), Text(one_line(item.origin)), content)
     yield table
     rest = len(summary.evidence) - len(shown)
     if rest:
@@ -236,6 +252,10 @@ def _ledger(summary: Summary) -> Iterator[RenderableType]:
 def _colophon(summary: Summary) -> Iterator[RenderableType]:
     yield _facts(summary.engine)
     yield from (_bullet(note, "dim") for note in summary.notes)
+    for failure in summary.failures:
+        if failure.trace:
+            yield Text(f"where {failure.part} failed, for a bug report:", "dim")
+            yield from (Text(f"  {row}", "dim", overflow="fold") for row in failure.trace)
 
 
 _PARTS: tuple[tuple[str, Callable[[Summary], Iterator[RenderableType]]], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kagent.source.c_syntax import CSource
+from kagent.source.c_source import CSource
 from kagent.source.call_paths import CallPath, call_path
 from kagent.source.callers import find_callees, find_callers
 from kagent.source.history import Blame, blame

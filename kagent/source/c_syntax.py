@@ -2,7 +2,7 @@
 
 tree-sitter parses without running the preprocessor. Annotations that would derail it
 (``__init``, ``__user``, ``__releases(x)``) are blanked first, byte for byte, so that every
-position stays what it is in the file.
+position stays what it is in the file. This runs in the child; `c_source` asks it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from kagent.source.annotations import without_annotations
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
-__all__ = ["CSource", "Call", "Declaration", "FieldAccess", "FunctionSpan"]
+__all__ = [
+    "MAX_SOURCE_BYTES",
+    "CSyntax",
+    "Call",
+    "Declaration",
+    "FieldAccess",
+    "FunctionSpan",
+    "parser",
+]
 
 MAX_SOURCE_BYTES = 8 * 1024 * 1024
 _MAX_NODES = 2_000_000
@@ -88,19 +96,20 @@ class Declaration:
 
 
 @lru_cache(maxsize=1)
-def _parser() -> Parser:
+def parser() -> Parser:
+    """tree-sitter for C."""
     import tree_sitter
     import tree_sitter_c
 
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_c.language()))
 
 
-class CSource:
+class CSyntax:
     """A parsed C file. Lines are 1-based throughout; texts are clipped to 400 characters."""
 
     def __init__(self, text: str) -> None:
         self._raw = text.encode("utf-8", "replace")[:MAX_SOURCE_BYTES]
-        self._root = _parser().parse(without_annotations(self._raw)).root_node
+        self._root = parser().parse(without_annotations(self._raw)).root_node
 
     @cached_property
     def functions(self) -> tuple[FunctionSpan, ...]:
@@ -133,14 +142,26 @@ class CSource:
         begin: list[tuple[int, Call]] = []
         cover: list[tuple[int, Call]] = []
         for node in self._on_lines(line, line):
-            function = node.child_by_field_name("function")
-            arguments = node.child_by_field_name("arguments")
-            if node.type != "call_expression" or function is None or arguments is None:
-                continue
-            first, last = function.end_point[0] + 1, node.end_point[0] + 1
-            call = Call(self._text(function), self._arguments(arguments), first, last)
-            (begin if first == line else cover).append((node.start_byte, call))
+            if call := self._call(node):
+                (begin if call.line == line else cover).append((node.start_byte, call))
         return [call for _, call in sorted(begin or cover, key=lambda pair: pair[0])]
+
+    def _call(self, node: Node) -> Call | None:
+        function = node.child_by_field_name("function")
+        arguments = node.child_by_field_name("arguments")
+        if node.type != "call_expression" or function is None or arguments is None:
+            return None
+        first, last = function.end_point[0] + 1, node.end_point[0] + 1
+        return Call(self._text(function), self._arguments(arguments), first, last)
+
+    def every_call(self) -> list[Call]:
+        """All calls, by the line they begin on, then in source order."""
+        found = [
+            (call.line, node.start_byte, call)
+            for node in _walk(self._root)
+            if (call := self._call(node))
+        ]
+        return [call for *_, call in sorted(found, key=lambda one: one[:2])]
 
     def declarations(self, line: int) -> list[Declaration]:
         """Parameters, then locals, of the function that covers `line`.
@@ -221,7 +242,7 @@ class CSource:
         """For a function without a node of its own: parse its header alone, walk its lines."""
         first = next(n for n in range(span.start, span.end + 1) if self._lines[n - 1][:1] == b"{")
         header = b"\n".join([*self._lines[span.start - 1 : first - 1], b"{", b"}"])
-        for parameter in CSource(header.decode("utf-8", "replace")).declarations(1):
+        for parameter in CSyntax(header.decode("utf-8", "replace")).declarations(1):
             if parameter.parameter:
                 yield replace(parameter, line=parameter.line + span.start - 1)
         for node in _walk(self._root, first - 1, span.end - 1):

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kagent.errors import MissingDataError
-from kagent.source.c_syntax import CSource
+from kagent.source.c_source import CSource
 from kagent.source.model import FunctionSource
 from kagent.source.names import source_names
 from kagent.source.paging import Page, page_of
@@ -59,23 +59,21 @@ def calls_of(function: FunctionSource) -> list[CallSite]:
     """Every call in the text of a function, in source order."""
     if function.path.endswith(".S"):
         return []
-    source = CSource(function.text)
+    source = CSource(function.text, function.path)
     pointers = {declared.name for declared in source.declarations(1)}
     sites = []
-    for number, text in enumerate(function.text.split("\n"), 1):
-        for call in source.calls(number):
-            if call.line != number:
-                continue
-            callee = call.function.strip("()* \t")
-            through = not _IDENTIFIER.match(callee) or callee in pointers
-            sites.append(
-                CallSite(
-                    function.name,
-                    callee,
-                    function.path,
-                    function.start + number - 1,
-                    text.strip()[:200],
-                    "pointer" if through else "call",
-                )
+    rows = function.text.split("\n")
+    for call in source.every_call:
+        callee = call.function.strip("()* \t")
+        through = not _IDENTIFIER.match(callee) or callee in pointers
+        sites.append(
+            CallSite(
+                function.name,
+                callee,
+                function.path,
+                function.start + call.line - 1,
+                rows[call.line - 1].strip()[:200],
+                "pointer" if through else "call",
             )
+        )
     return sites

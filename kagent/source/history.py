@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from kagent.errors import InputError, MissingDataError
-from kagent.source.git import GitError, GitRepository
+from kagent.repository import GitError, Repository, is_repository
 from kagent.source.store import confined
 
 if TYPE_CHECKING:
@@ -51,17 +51,18 @@ def blame(tree: SourceTree, path: str, line: int, *, seconds: float = _SECONDS) 
     """
     path = confined(path)
     expected = tree.read_lines(path, line, line).text
-    repository = GitRepository(tree.root)
-    if not repository.is_repository():
+    if not is_repository(tree.root):
         raise MissingDataError(
             f"{tree.root} is no git repository: it has no history",
             hint="give a git repository as kernel source, PATH@REV",
         )
+    repository = Repository(tree.root)
     commit = repository.resolve(tree.revision or "HEAD")
-    # No --textconv: the repository's configuration may name a program for it.
-    command = ["blame", "--porcelain", "--no-textconv", "-L", f"{line},{line}", commit, "--", path]
+    options = ("--porcelain", "--no-textconv", "-L", f"{line},{line}")
     try:
-        found = repository.run(command, seconds=seconds, limit=_MAX_OUTPUT)
+        found = repository.run(
+            "blame", *options, revisions=[commit], paths=[path], seconds=seconds, limit=_MAX_OUTPUT
+        )
     except GitError as error:
         raise MissingDataError(f"{path}:{line} has no history: {error}") from None
     if found.truncated:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from kagent.source.c_syntax import CSource, FunctionSpan
+from kagent.source.c_source import CSource
+from kagent.source.c_syntax import FunctionSpan
 from kagent.source.model import rows
 from kagent.source.names import source_names
 

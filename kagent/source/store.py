@@ -7,23 +7,42 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import stat
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from kagent.errors import InputError, MissingDataError
-from kagent.source.git import GitOutput, GitRepository
+from kagent.repository import Directory, Output, Repository
 
-__all__ = ["DirectoryStore", "GrepHit", "RevisionStore", "Store", "confined", "readable"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "DirectoryStore",
+    "GrepHit",
+    "RevisionStore",
+    "Store",
+    "confined",
+    "readable",
+]
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
+"""What is read of one file."""
 _MAX_GREP_BYTES = 16 * 1024 * 1024
 _MAX_NAME = 1024
 _MAX_LINK_HOPS = 8
 _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 8
+# What a kernel makes up as it is read: settings, memory and secrets of this machine.
+_MADE_UP = {
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
+    "devtmpfs", "efivarfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "securityfs",
+    "selinuxfs", "smackfs", "sysfs", "tracefs",
+}  # fmt: skip
+_SHORT_NAME = re.compile(r"git~\d", re.I)
+_SEPARATOR = re.compile(r"[/\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +66,24 @@ def confined(path: str) -> str:
     if ".." in path.split("/"):
         raise InputError(f"{path!r} leaves the source tree")
     clean = posixpath.normpath(path)
-    if clean.partition("/")[0].lower() == ".git":
-        raise InputError(f"{path!r} is not a source file")
+    if clean == "." or any(map(_is_hidden, _SEPARATOR.split(clean))):
+        raise InputError(
+            f"{path!r} is not a source file",
+            hint="names that start with a dot (.git, .env, .config) are not read",
+        )
     return clean
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a name starts with a dot, or does for some file system.
+
+    HFS+ leaves out invisible characters, NTFS has ``git~1`` for ``.git``; other forms of the dot
+    come with names that were normalised on the way.
+    """
+    if name.isascii():
+        return name.startswith(".") or _SHORT_NAME.match(name) is not None
+    visible = "".join(c for c in name if unicodedata.category(c) not in ("Cf", "Cc", "Mn", "Zs"))
+    return unicodedata.normalize("NFKC", visible).startswith(".")
 
 
 def readable(path: str) -> bool:
@@ -73,8 +107,11 @@ class Store(Protocol):
     def first_file(self, paths: Sequence[str]) -> str | None:
         """The first of several names that is a file."""
 
-    def read(self, path: str) -> bytes:
-        """Its content, at most 8 MiB; `MissingDataError` when there is no such file."""
+    def read(self, path: str) -> tuple[bytes, bool]:
+        """Its content, and whether it goes on after these 8 MiB.
+
+        `MissingDataError` when there is no such file.
+        """
 
     def named(self, name: str) -> list[str]:
         """Files of that last name anywhere, in a small directory; nothing in a repository."""
@@ -89,46 +126,60 @@ class DirectoryStore:
     revision = None
 
     def __init__(self, root: Path) -> None:
+        """Raises `InputError` for a directory whose files a kernel makes up, such as ``/proc``."""
         self.root = root.resolve()
-        self._git = GitRepository(self.root)
+        self._made_up = _made_up_devices()
+        if self.root.stat().st_dev in self._made_up:
+            raise InputError(f"{root} holds no source", hint="give the path of a kernel tree")
+        self._git = Directory(self.root)
 
     def _inside(self, path: str) -> Path:
         full = (self.root / path).resolve()
         if not full.is_relative_to(self.root):
             raise InputError(f"{path} is a link that leaves the source tree")
+        confined(full.relative_to(self.root).as_posix())
         return full
 
     def is_file(self, path: str) -> bool:
         try:
-            return self._inside(path).is_file()
+            about = self._inside(path).stat()
         except (OSError, RuntimeError, InputError):
             return False
+        return self._is_source(about)
+
+    def _is_source(self, about: os.stat_result) -> bool:
+        return stat.S_ISREG(about.st_mode) and about.st_dev not in self._made_up
 
     def first_file(self, paths: Sequence[str]) -> str | None:
         return next((path for path in paths if self.is_file(path)), None)
 
-    def read(self, path: str) -> bytes:
-        full = self._inside(path)
+    def read(self, path: str) -> tuple[bytes, bool]:
         try:
+            full = self._inside(path)
             handle = os.open(full, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(handle, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
-                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                if not self._is_source(os.fstat(handle)):
                     raise MissingDataError(f"{path} is not a regular file")
-                return stream.read(MAX_FILE_BYTES)
+                content = stream.read(MAX_FILE_BYTES + 1)
+        except RuntimeError:
+            raise MissingDataError(f"{path} is a link to itself") from None
         except OSError as error:
             raise MissingDataError(f"{path}: {error.strerror or error}") from None
+        return content[:MAX_FILE_BYTES], len(content) > MAX_FILE_BYTES
 
     def named(self, name: str) -> list[str]:
         found, seen = [], 0
         for folder, folders, files in os.walk(self.root):
             place = Path(folder).relative_to(self.root)
-            folders[:] = sorted(f for f in folders if f != ".git" and len(place.parts) < _MAX_DEPTH)
+            folders[:] = sorted(
+                f for f in folders if not _is_hidden(f) and len(place.parts) < _MAX_DEPTH
+            )
             seen += len(files) + len(folders)
             if seen > _MAX_ENTRIES:
                 return []
             if name in files:
                 found.append((place / name).as_posix())
-        return [path for path in found if self.is_file(path)]
+        return [path for path in found if readable(path) and self.is_file(path)]
 
     def grep(self, patterns: Sequence[str], globs: Sequence[str]) -> tuple[list[GrepHit], bool]:
         # Also in a checkout: generated files count, and ignore rules must not hide sources.
@@ -139,8 +190,8 @@ class DirectoryStore:
 class RevisionStore:
     """The files of one commit; no checkout is needed."""
 
-    def __init__(self, root: Path, revision: str) -> None:
-        self._git = GitRepository(root)
+    def __init__(self, repository: Repository, revision: str) -> None:
+        self._git = repository
         self.revision: str = revision
         self.commit = self._git.resolve(revision)
 
@@ -148,19 +199,20 @@ class RevisionStore:
         """(mode, blob id) of a file, links followed inside the tree; None if there is none."""
         for _ in range(_MAX_LINK_HOPS):
             found = self._git.run(
-                ["--literal-pathspecs", "ls-tree", "-z", "--full-tree", self.commit, "--", path]
-            )
+                "ls-tree", "-z", "--full-tree", revisions=[self.commit], paths=[path],
+                environment={"GIT_LITERAL_PATHSPECS": "1"},
+            )  # fmt: skip
             fields, tab, name = found.data.rstrip(b"\0").partition(b"\t")
             if not tab or os.fsdecode(name) != path or fields.split()[1] != b"blob":
                 return None
             mode, _, blob = fields.decode("ascii").split()
             if mode != "120000":
                 return mode, blob
-            target = os.fsdecode(self._git.run(["cat-file", "blob", blob], limit=4096).data)
+            target = os.fsdecode(self._git.run("cat-file", "blob", blob, limit=4096).data)
             joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
             if target.startswith("/") or joined.startswith("../"):
                 raise InputError(f"{path} is a link that leaves the source tree")
-            path = joined
+            path = confined(joined)
         return None
 
     def is_file(self, path: str) -> bool:
@@ -169,7 +221,8 @@ class RevisionStore:
     def first_file(self, paths: Sequence[str]) -> str | None:
         names = [f"{self.commit}:{path}" for path in paths]
         found = self._git.run(
-            ["cat-file", "--batch-check=%(objecttype)"],
+            "cat-file",
+            "--batch-check=%(objecttype)",
             stdin=os.fsencode("".join(name + "\n" for name in names)),
         )
         answers = found.data.decode("utf-8", "replace").splitlines()
@@ -180,24 +233,41 @@ class RevisionStore:
         del name  # a repository has the folders of the build: suffixes find every file
         return []
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str) -> tuple[bytes, bool]:
         entry = self._entry(path)
         if entry is None:
             raise MissingDataError(f"{path} is not in {self.revision}")
-        return self._git.run(["cat-file", "blob", entry[1]], limit=MAX_FILE_BYTES).data
+        found = self._git.run("cat-file", "blob", entry[1], limit=MAX_FILE_BYTES)
+        return found.data, found.truncated
 
     def grep(self, patterns: Sequence[str], globs: Sequence[str]) -> tuple[list[GrepHit], bool]:
         found = self._git.grep(patterns, globs, commit=self.commit, limit=_MAX_GREP_BYTES)
         return _hits(found, f"{self.commit}:"), found.truncated
 
 
-def _hits(found: GitOutput, prefix: str) -> list[GrepHit]:
-    """``PATH NUL LINE NUL TEXT LF`` records."""
+def _hits(found: Output, prefix: str) -> list[GrepHit]:
+    """``PATH NUL LINE NUL TEXT LF`` records, of files that may be read."""
     hits = []
     for record in found.data.split(b"\n"):
         name, _, rest = record.partition(b"\0")
         number, _, text = rest.partition(b"\0")
         if number.isdigit():
             path = os.fsdecode(name).removeprefix(prefix)
-            hits.append(GrepHit(path, int(number), text.decode("utf-8", "replace")[:500]))
+            if readable(path):
+                hits.append(GrepHit(path, int(number), text.decode("utf-8", "replace")[:500]))
     return hits
+
+
+def _made_up_devices() -> frozenset[int]:
+    """Numbers of the mounted file systems that are `_MADE_UP` (proc_pid_mountinfo(5))."""
+    found = set()
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "replace")
+    except OSError:
+        return frozenset()
+    for mount in mounts.splitlines():
+        fields, _, rest = mount.partition(" - ")
+        if rest.partition(" ")[0] in _MADE_UP:
+            major, _, minor = fields.split(" ")[2].partition(":")
+            found.add(os.makedev(int(major), int(minor)))
+    return frozenset(found)

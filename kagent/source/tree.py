@@ -11,14 +11,23 @@ from pathlib import Path
 
 from kagent.errors import InputError, MissingDataError
 from kagent.klog.release import revision_candidates
+from kagent.repository import Repository, is_bare, is_repository
 from kagent.source import call_paths, callers, history, types
-from kagent.source.c_syntax import CSource, FunctionSpan
-from kagent.source.git import GitRepository
+from kagent.source.c_source import CSource
+from kagent.source.c_syntax import FunctionSpan
 from kagent.source.lookup import OUTSIDE_KERNEL, definitions_in, rank_path
 from kagent.source.maintainers import Maintainers, SubsystemEntry
 from kagent.source.model import Excerpt, FunctionSource, rows
 from kagent.source.names import definition_patterns, source_names
-from kagent.source.store import DirectoryStore, GrepHit, RevisionStore, Store, confined, readable
+from kagent.source.store import (
+    MAX_FILE_BYTES,
+    DirectoryStore,
+    GrepHit,
+    RevisionStore,
+    Store,
+    confined,
+    readable,
+)
 
 __all__ = ["SourceTree"]
 
@@ -43,9 +52,12 @@ class SourceTree:
         """What this is and how it was chosen, in words."""
         self.truncated = False
         """Whether a lookup met a bound and may have missed definitions."""
+        self.kernel_revision: str | None = None
+        """The git revision that the crashed kernel was built from, as far as that is known: asked
+        for, or found by its release. What a repository happens to have checked out is none."""
         self._store = store
         self._stands_for: str | None = None
-        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._texts: OrderedDict[str, tuple[str, bool]] = OrderedDict()
         self._parsed: OrderedDict[str, CSource] = OrderedDict()
         self._found: dict[str, tuple[list[FunctionSource], bool]] = {}
         self._maintainers: Maintainers | None = None
@@ -63,13 +75,15 @@ class SourceTree:
             raise InputError("a path cannot hold a NUL byte")
         if Path(text).is_dir():
             root = Path(text)
-            repository = GitRepository(root)
-            if (root / "HEAD").is_file() and repository.is_repository():
-                return cls._at(root, "HEAD", "the newest commit of a bare repository")
+            if is_bare(root):
+                note = "the newest commit of a bare repository"
+                return cls(root, RevisionStore(Repository(root), "HEAD"), note)
             return cls(root, DirectoryStore(root), f"the files in {root} as they are")
         path, at, revision = text.rpartition("@")
         if at and path and Path(path).is_dir():
-            return cls._at(Path(path), revision, f"revision {revision} of {path}, as asked for")
+            return cls._at(
+                Repository(Path(path)), revision, f"revision {revision} of {path}, as asked for"
+            )
         raise InputError(
             f"{path or text} is not a directory",
             hint="give the path of a kernel tree, or PATH@TAG of a git repository",
@@ -101,13 +115,18 @@ class SourceTree:
         root = Path(path)
         if not root.is_dir():
             raise InputError(f"{root} is not a directory", hint="give the path of a kernel tree")
-        repository = GitRepository(root)
-        if not repository.is_repository():
+        if not is_repository(root):
             return cls.open(root)._compared_with(release)
+        try:
+            repository = Repository(root)
+        except InputError as error:
+            tree = cls.open(root)._compared_with(release)
+            tree.note += f"; its history is not read: {error}"
+            return tree
         tried = []
         for revision, reason in revision_candidates(release, build):
             try:
-                return cls._at(root, revision, f"{revision} of {root}: {reason}")
+                return cls._at(repository, revision, f"{revision} of {root}: {reason}")
             except InputError:
                 tried.append(revision)
         raise MissingDataError(
@@ -141,13 +160,11 @@ class SourceTree:
             return tree
 
     @classmethod
-    def _at(cls, root: Path, revision: str, note: str) -> SourceTree:
-        if not GitRepository(root).is_repository():
-            raise InputError(
-                f"{root} is not the top of a git repository",
-                hint="give PATH without @REV for a plain tree",
-            )
-        return cls(root, RevisionStore(root, revision), note)
+    def _at(cls, repository: Repository, revision: str, note: str) -> SourceTree:
+        """At the revision that the kernel was built from, by its user's or its own word."""
+        tree = cls(repository.path, RevisionStore(repository, revision), note)
+        tree.kernel_revision = revision
+        return tree
 
     def _compared_with(self, release: str) -> SourceTree:
         version = self.version
@@ -188,14 +205,17 @@ class SourceTree:
         `MissingDataError` for a file that is not there.
         """
         path = confined(path)
-        lines = rows(self._text(path))
+        content, large = self._content(path)
+        lines = rows(content)
         if start < 1 or end < start or start > len(lines):
+            known = f"{MAX_FILE_BYTES >> 20} MiB of it are read, {len(lines)} lines"
             raise InputError(
-                f"{path} has no lines {start}-{end}", hint=f"it has {len(lines)} lines"
+                f"{path} has no lines {start}-{end}",
+                hint=known if large else f"it has {len(lines)} lines",
             )
         last = min(end, start + MAX_LINES - 1, len(lines))
         text = "\n".join(lines[start - 1 : last])
-        cut = last < min(end, len(lines))
+        cut = last < (end if large else min(end, len(lines)))
         return Excerpt(path, start, last, text, self.revision, cut)
 
     def lines(self, path: str) -> list[str]:
@@ -218,7 +238,7 @@ class SourceTree:
         if self._stands_for is not None:
             return self._store.first_file(self._below(self._stands_for, path))
         names = ["/".join(parts[i:]) for i in range(min(len(parts), 64))]
-        found = self._store.first_file([name for name in names if _plain(name)])
+        found = self._store.first_file([name for name in names if readable(name)])
         if found is not None or self._store.is_file("MAINTAINERS"):
             return found
         shared = {
@@ -232,12 +252,17 @@ class SourceTree:
         """`path` relative to `folder`, if it is below it and no option or pathspec to git."""
         inside = path.startswith(folder.rstrip("/") + "/")
         name = path[len(folder.rstrip("/")) + 1 :]
-        return [name] if inside and _plain(name) else []
+        return [name] if inside and readable(name) else []
 
     def _text(self, path: str) -> str:
+        return self._content(path)[0]
+
+    def _content(self, path: str) -> tuple[str, bool]:
+        """A file as text, and whether it is larger than what is read of one."""
         with self._lock:
             if path not in self._texts:
-                self._texts[path] = self._store.read(path).decode("utf-8", "replace")
+                content, large = self._store.read(path)
+                self._texts[path] = content.decode("utf-8", "replace"), large
                 while len(self._texts) > _CACHED_FILES:
                     self._texts.popitem(last=False)
             self._texts.move_to_end(path)
@@ -250,7 +275,7 @@ class SourceTree:
         path = confined(path)
         with self._lock:
             if path not in self._parsed:
-                self._parsed[path] = CSource(self._text(path))
+                self._parsed[path] = CSource(self._text(path), path)
                 while len(self._parsed) > _CACHED_FILES:
                     self._parsed.popitem(last=False)
             self._parsed.move_to_end(path)
@@ -339,11 +364,6 @@ class SourceTree:
                 present = self._store.is_file("MAINTAINERS")
                 self._maintainers = Maintainers(self._text("MAINTAINERS") if present else "")
         return self._maintainers.subsystem_of(path)
-
-
-def _plain(name: str) -> bool:
-    """Whether git and the file system take a name for a file of the tree and nothing else."""
-    return not name.startswith(("-", ":", "~", "\\", ".git/"))
 
 
 def _files_of(name: str, hits: Sequence[GrepHit]) -> list[str]:

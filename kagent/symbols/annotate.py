@@ -31,7 +31,6 @@ __all__ = ["MARGIN", "Decoding", "FrameLine", "Insertion", "annotate", "frame_li
 MARGIN = "    | "
 """What the lines between those of the log begin with."""
 
-_MAX_DISTINCT = 50_000
 _MAX_MENTION = 1024
 # A place that ends a line of another kind: "BUG: KASAN: ... in foo+0x5/0x10 [mod]", "lr : foo+...",
 # lockdep's "at: foo+...", "last enabled at (42): [<...>] foo+...".
@@ -160,16 +159,20 @@ def annotate(
     position: Callable[[Location], str] | None = None,
     style: Callable[[str], str] = str,
     below: Callable[[Symbolized], Iterable[str]] = _nothing,
+    symbolize: Callable[[Symbolizer, Sequence[Frame]], Sequence[Symbolized]] | None = None,
 ) -> Decoding:
     """Decode every frame of `data`, in one call of the symbolizer.
 
     `position` writes ``path:line``, `style` wraps an annotation (for colours), and `below` gives
-    the lines to put under a frame line. Raises what `Symbolizer.symbolize` does.
+    the lines to put under a frame line. `symbolize` asks the symbolizer, and may deal with what it
+    raises; else that goes on.
     """
     lines = frame_lines(data)
     foreign = _foreign_lines(data, lines, symbolizer)
     known = _symbolize(
-        [f for line in lines if line.start not in foreign for f in line.frames], symbolizer
+        [f for line in lines if line.start not in foreign for f in line.frames],
+        symbolizer,
+        symbolize or Symbolizer.symbolize,
     )
     result = Decoding()
     for line in lines:
@@ -183,7 +186,7 @@ def annotate(
                 result.decoded += 1
                 result.approximate += answer.approximate
             else:
-                note = answer.note if answer else "the log has too many different frames"
+                note = answer.note if answer else None
                 result.reasons[note or "no line in the debug info"] += 1
         # What stands on the stack by chance is not what a report is about.
         certain = all(frame.reliable or frame.exact for frame in line.frames)
@@ -211,14 +214,18 @@ def _foreign_lines(
     return {start: reason for start, at in by_line if (reason := reasons[max(at, 0)])}
 
 
-def _symbolize(frames: Iterable[Frame], symbolizer: Symbolizer) -> dict[Frame, Symbolized]:
-    distinct = list(dict.fromkeys(map(_bare, frames)))[:_MAX_DISTINCT]
-    return dict(zip(distinct, symbolizer.symbolize(distinct), strict=True))
+def _symbolize(
+    frames: Iterable[Frame],
+    symbolizer: Symbolizer,
+    symbolize: Callable[[Symbolizer, Sequence[Frame]], Sequence[Symbolized]],
+) -> dict[Frame, Symbolized]:
+    distinct = list(dict.fromkeys(map(_bare, frames)))
+    return dict(zip(distinct, symbolize(symbolizer, distinct), strict=True))
 
 
 def _bare(frame: Frame) -> Frame:
     """The frame without what differs from one time it is printed to the next."""
-    return replace(frame, span=(0, 0), address=None, reliable=True)
+    return replace(frame, span=(0, 0), address=None)
 
 
 def _annotation(

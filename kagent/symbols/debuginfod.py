@@ -3,6 +3,9 @@
 The protocol is elfutils' (debuginfod(8)): ``GET /buildid/ID/debuginfo``. Servers learn which
 build-ids somebody is interested in, and nothing else of a log. The cache is the one that
 elfutils' own clients keep, in their layout, so that what gdb has fetched need not come again.
+
+A server may redirect to itself only. One file has 8 GiB and half an hour at most, however
+steadily it trickles.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ import os
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kagent.egress import Gate, Purpose, client
 from kagent.errors import CorruptDataError, KagentError, MissingDataError
 
 if TYPE_CHECKING:
@@ -28,8 +33,8 @@ Progress = Callable[[str, int, int | None], None]
 _BUILD_ID = re.compile(r"[0-9a-f]{16,64}\Z")
 _URL = re.compile(r"https?://[^\s]{1,500}\Z")
 _MAX_BYTES = 8 << 30
-_PIECE = 1 << 20
 _CONNECT_SECONDS, _SILENCE_SECONDS = 10.0, 90.0  # debuginfod's own patience, DEBUGINFOD_TIMEOUT
+_TOTAL_SECONDS = 1800.0
 
 
 class Debuginfod:
@@ -39,10 +44,21 @@ class Debuginfod:
     """
 
     def __init__(
-        self, urls: str, *, cache: Path | None = None, progress: Progress | None = None
+        self,
+        urls: str,
+        *,
+        cache: Path | None = None,
+        progress: Progress | None = None,
+        offline: bool = False,
+        seconds: float = _TOTAL_SECONDS,
     ) -> None:
-        """`urls` are separated by white space; what is no http(s) URL among them is left out."""
+        """`urls` are separated by white space; what is no http(s) URL among them is left out.
+
+        With `offline` only servers on this machine are asked. One fetch ends after `seconds`.
+        """
         self.urls = tuple(url.rstrip("/") for url in urls.split() if _URL.match(url))
+        self.gate = Gate({Purpose.DEBUGINFOD: self.urls}, offline=offline)
+        self._seconds = seconds
         self._cache = cache if cache is not None else _shared_cache()
         self._progress = progress
         self._refused: dict[str, str] = {}
@@ -75,21 +91,25 @@ class Debuginfod:
     def _fetch(self, url: str, build_id: str, path: Path) -> Path:
         import httpx
 
-        patience = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
+        deadline = time.monotonic() + self._seconds
+        patience = httpx.Timeout(min(_SILENCE_SECONDS, self._seconds), connect=_CONNECT_SECONDS)
         server = url.partition("/buildid/")[0]
         try:
-            with httpx.stream("GET", url, timeout=patience, follow_redirects=True) as answer:
+            http = client(self.gate, Purpose.DEBUGINFOD)
+            with http.stream("GET", url, timeout=patience) as answer:
                 if answer.status_code == httpx.codes.NOT_FOUND:
                     raise MissingDataError(f"{server} does not have it")
                 answer.raise_for_status()
-                return self._keep(answer, server, build_id, path)
+                return self._keep(answer, server, build_id, path, deadline)
         except httpx.HTTPStatusError as error:
             raise MissingDataError(f"{server} says {error.response.status_code}") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             words = str(error) or type(error).__name__
             raise MissingDataError(f"{server} does not answer: {words}") from None
 
-    def _keep(self, answer: httpx.Response, server: str, build_id: str, path: Path) -> Path:
+    def _keep(
+        self, answer: httpx.Response, server: str, build_id: str, path: Path, deadline: float
+    ) -> Path:
         """Write what comes to the cache, where it appears whole and of the right build or never."""
         size = answer.headers.get("X-DEBUGINFOD-SIZE") or answer.headers.get("Content-Length", "")
         total = int(size) if re.fullmatch(r"\d{1,15}", size) else None
@@ -98,7 +118,7 @@ class Debuginfod:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
                 temporary = Path(part.name)
             try:
-                self._receive(answer, temporary, server, total)
+                self._receive(answer, temporary, server, total, deadline)
                 _require_build(temporary, build_id, server)
                 temporary.replace(path)
             finally:
@@ -108,11 +128,14 @@ class Debuginfod:
         return path
 
     def _receive(
-        self, answer: httpx.Response, target: Path, server: str, total: int | None
+        self, answer: httpx.Response, target: Path, server: str, total: int | None, deadline: float
     ) -> None:
         done = 0
         with target.open("wb") as file:
-            for piece in answer.iter_bytes(_PIECE):
+            # As it comes: waiting for whole pieces would let a trickle outlast the deadline.
+            for piece in answer.iter_bytes():
+                if time.monotonic() > deadline:
+                    raise MissingDataError(f"{server} took longer than {self._seconds:.0f} seconds")
                 done += len(piece)
                 if done > _MAX_BYTES:
                     raise MissingDataError(f"{server} sends more than {_MAX_BYTES >> 30} GiB")

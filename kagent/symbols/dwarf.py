@@ -7,29 +7,30 @@ equally named types of two modules apart.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from kagent.errors import CorruptDataError
-from kagent.symbols.corefile import registers_as_core
-from kagent.symbols.elf import ElfImage
-from kagent.symbols.model import UNNAMED, Location, Variable
+from kagent.symbols.model import UNNAMED, Location, Member, Variable
 from kagent.symbols.paths import tidy_path
 
 if TYPE_CHECKING:
     import drgn
 
-__all__ = ["DrgnDwarf", "drgn_available"]
+    from kagent.symbols.elf import ElfImage
+    from kagent.symbols.layout import TypeQuestion
+
+__all__ = ["DrgnDwarf", "ElfShape", "drgn_available"]
 
 _TYPE_NAME = re.compile(r"(?:(?:struct|union|enum) )?[A-Za-z_]\w{0,255}\Z", re.ASCII)
 _MAX_VARIABLES = 256
-_Answer = TypeVar("_Answer")
 _ARCHITECTURES = {
     "EM_386": "I386",
     "EM_AARCH64": "AARCH64",
@@ -43,12 +44,40 @@ _ARCHITECTURES = {
 
 
 def drgn_available() -> bool:
-    """Whether drgn can be imported; its wheels are x86-64 Linux only."""
-    try:
-        import drgn  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Whether drgn is installed; its wheels are x86-64 Linux only."""
+    return importlib.util.find_spec("drgn") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ElfShape:
+    """What drgn has to be told about a file: plain data, so that it can go to another process."""
+
+    path: str
+    name: str
+    vmlinux: bool
+    machine: str
+    bits: int
+    little_endian: bool
+    low: int
+    high: int
+    sections: tuple[tuple[str, int], ...]
+    """Name and address of those that are loaded; empty for vmlinux, which has its addresses."""
+
+    @classmethod
+    def of(cls, image: ElfImage) -> ElfShape:
+        """The shape of an opened image."""
+        vmlinux = image.kind == "vmlinux"
+        loaded = [(s.name, s.address) for s in image.sections if s.allocated and not vmlinux]
+        return cls(
+            str(image.path),
+            image.path.name,
+            vmlinux,
+            image.machine,
+            image.bits,
+            image.little_endian,
+            *image.address_range,
+            tuple(loaded),
+        )
 
 
 class DrgnDwarf:
@@ -57,49 +86,50 @@ class DrgnDwarf:
     Raises `CorruptDataError` when drgn refuses the file.
     """
 
-    def __init__(self, image: ElfImage, stream: BinaryIO) -> None:
+    def __init__(self, shape: ElfShape, descriptor: int) -> None:
+        """`descriptor` is the opened file, which stays the caller's."""
         import drgn
 
         # drgn reports oddities of DWARF as log records; without a handler they hit stderr.
         logging.getLogger("drgn").addHandler(logging.NullHandler())
         self._drgn = drgn
-        self._image = image
-        self._stream = stream
+        self._shape = shape
+        self._descriptor = descriptor
+        self.damage: str | None = None
+        """What was found damaged while single addresses were looked up."""
         self._bias = 0
         self._program = self._load(drgn.Program(self._platform()))
 
     def _platform(self) -> drgn.Platform:
-        drgn, image = self._drgn, self._image
-        name = _ARCHITECTURES.get(image.machine)
-        if image.machine == "EM_RISCV":
-            name = f"RISCV{image.bits}"
+        drgn, shape = self._drgn, self._shape
+        name = _ARCHITECTURES.get(shape.machine)
+        if shape.machine == "EM_RISCV":
+            name = f"RISCV{shape.bits}"
         flags = drgn.PlatformFlags(0)
-        if image.bits == 64:
+        if shape.bits == 64:
             flags |= drgn.PlatformFlags.IS_64_BIT
-        if image.little_endian:
+        if shape.little_endian:
             flags |= drgn.PlatformFlags.IS_LITTLE_ENDIAN
-        return drgn.Platform(getattr(drgn.Architecture, name or "UNKNOWN"), flags)
+        unknown = drgn.Architecture.UNKNOWN
+        return drgn.Platform(getattr(drgn.Architecture, name or "UNKNOWN", unknown), flags)
 
     def _load(self, program: drgn.Program) -> drgn.Program:
-        image = self._image
-        low, high = image.address_range
+        shape = self._shape
         module: drgn.Module
-        if image.kind == "vmlinux":
-            module = program.extra_module(image.path.name, create=True)
-            module.address_range = (low - self._bias, high)
+        if shape.vmlinux:
+            module = program.extra_module(shape.name, create=True)
+            module.address_range = (shape.low - self._bias, shape.high)
         else:
-            relocatable = program.relocatable_module(image.path.name, low, create=True)
-            for section in image.sections:
-                if section.allocated:
-                    relocatable.section_addresses[section.name] = section.address
+            relocatable = program.relocatable_module(shape.name, shape.low, create=True)
+            for name, address in shape.sections:
+                relocatable.section_addresses[name] = address
             module = relocatable
-            module.address_range = image.address_range
+            module.address_range = (shape.low, shape.high)
         with self._damage_reported():
-            descriptor = os.dup(self._stream.fileno())
-            module.try_file(image.path.name, fd=descriptor, force=True)
+            module.try_file(shape.name, fd=os.dup(self._descriptor), force=True)
         # drgn takes the start of the range for that of the first segment. Where it is not, as
         # with headers in front of the code, it moves every address by the difference.
-        if image.kind == "vmlinux" and (bias := module.debug_file_bias) and not self._bias:
+        if shape.vmlinux and (bias := module.debug_file_bias) and not self._bias:
             self._bias = bias
             return self._load(self._drgn.Program(self._platform()))
         return program
@@ -113,7 +143,7 @@ class DrgnDwarf:
             raise
         except Exception as error:
             raise CorruptDataError(
-                f"the debug info of {self._image.path} is damaged ({_first_line(error)})",
+                f"the debug info of {self._shape.path} is damaged ({_first_line(error)})",
                 hint="copy or download it again",
             ) from error
 
@@ -122,6 +152,13 @@ class DrgnDwarf:
         return [self._chain(address) for address in addresses]
 
     def _chain(self, address: int) -> tuple[Location, ...]:
+        try:
+            return self._lines_at(address)
+        except CorruptDataError as error:  # others may lie in units that are sound
+            self.damage = self.damage or str(error)
+            return ()
+
+    def _lines_at(self, address: int) -> tuple[Location, ...]:
         with self._damage_reported(), suppress(LookupError):
             return tuple(
                 Location(at.name() or UNNAMED, tidy_path(at.filename), at.line, at.column)
@@ -130,26 +167,27 @@ class DrgnDwarf:
             )
         return ()
 
-    def symbols(self, name: str) -> list[tuple[int, int]]:
-        """Address and size of every definition of a symbol."""
+    def symbols(self, names: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """For each name, address and size of every definition of that symbol."""
         with self._damage_reported():
-            return [(found.address, found.size) for found in self._program.symbols(name)]
+            return [
+                [(found.address, found.size) for found in self._program.symbols(name)]
+                for name in names
+            ]
 
-    def ask_type(
-        self, name: str, file: str | None, ask: Callable[[drgn.Type], _Answer | None]
-    ) -> _Answer | None:
-        """What `ask` says of a complete type: ``struct foo``, ``foo_t``, or a bare tag.
+    def ask_type(self, name: str, file: str | None, question: TypeQuestion) -> list[Member]:
+        """Members of a complete type: ``struct foo``, ``foo_t``, or a bare tag.
 
         `file` prefers the definition of a source file where several types share the name.
         """
         if not _TYPE_NAME.match(name):
-            return None
+            return []
         spellings = [name] if " " in name else [f"struct {name}", f"union {name}", name]
         places = [file, None] if file else [None]
         for place, spelling in itertools.product(places, spellings):
             with self._damage_reported(), suppress(LookupError, SyntaxError):
-                return ask(self._program.type(spelling, place))
-        return None
+                return question.answer(self._program.type(spelling, place))
+        return []
 
     def variables(self, address: int, registers: Mapping[str, int]) -> list[Variable]:
         """Variables in scope at `address`, innermost function first.
@@ -157,7 +195,9 @@ class DrgnDwarf:
         With `registers` (of that very instruction), values that DWARF places in registers or
         computes from them are evaluated.
         """
-        core = registers_as_core(self._image.machine, address, registers)
+        from kagent.symbols.corefile import registers_as_core
+
+        core = registers_as_core(self._shape.machine, address, registers)
         with self._damage_reported(), suppress(LookupError):
             if core is None:
                 # drgn takes these for return addresses and looks at the byte before.
@@ -171,9 +211,8 @@ class DrgnDwarf:
 
     def _without_link_address(self, variable: Variable, registers: Mapping[str, int]) -> Variable:
         """Drop values that DWARF states as addresses: the loader has moved the image since."""
-        low, high = self._image.address_range
-        value = variable.value
-        if value is None or not low <= value < high or value in registers.values():
+        shape, value = self._shape, variable.value
+        if value is None or not shape.low <= value < shape.high or value in registers.values():
             return variable
         return replace(variable, value=None)
 

@@ -9,12 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
-
-from elftools.common.exceptions import ELFError
-from elftools.common.utils import struct_parse
-from elftools.construct import ConstructError
-from elftools.elf.structs import ELFStructs
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 from kagent.errors import CorruptDataError, InputError
 from kagent.symbols.notes import build_id_in
@@ -31,22 +26,66 @@ _MAX_SECTION_BYTES = 512 * 1024 * 1024
 _MODULE_BASE = 0x1000_0000
 _BANNER = b"Linux version "
 _RELEASE = re.compile(rb"Linux version ([\x21-\x7e]{1,128}) ")
-# What pyelftools raises on damaged files, by experiment with random damage.
-_DAMAGE = (
-    ELFError,
-    ConstructError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
+_IDENT, _XINDEX = 16, 0xFFFF
+_ADDRESSES = 1 << 64
+_BITS = {1: 32, 2: 64}
+_ORDERS = {1: "<", 2: ">"}
+_ET_REL, _ET_EXEC, _ET_DYN, _ET_CORE = 1, 2, 3, 4
+_SHT_NULL, _SHT_NOBITS = 0, 8
+# include/uapi/linux/elf-em.h: the machines that Linux runs on, or did.
+_MACHINES = {
+    2: "EM_SPARC",
+    3: "EM_386",
+    4: "EM_68K",
+    8: "EM_MIPS",
+    15: "EM_PARISC",
+    18: "EM_SPARC32PLUS",
+    20: "EM_PPC",
+    21: "EM_PPC64",
+    22: "EM_S390",
+    40: "EM_ARM",
+    42: "EM_SH",
+    43: "EM_SPARCV9",
+    50: "EM_IA_64",
+    62: "EM_X86_64",
+    92: "EM_OPENRISC",
+    93: "EM_ARCOMPACT",
+    94: "EM_XTENSA",
+    113: "EM_ALTERA_NIOS2",
+    164: "EM_HEXAGON",
+    183: "EM_AARCH64",
+    189: "EM_MICROBLAZE",
+    195: "EM_ARCV2",
+    243: "EM_RISCV",
+    252: "EM_CSKY",
+    258: "EM_LOONGARCH",
+    0x9026: "EM_ALPHA",
+}
 
 Kind = Literal["vmlinux", "module"]
+
+
+class _DamageError(Exception):
+    """What is wrong with the file, for the words of `CorruptDataError`."""
+
+
+class _SectionHeader(NamedTuple):
+    """``Elf32_Shdr`` or ``Elf64_Shdr``."""
+
+    name: int
+    type: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entry_size: int
+
+    @property
+    def in_file(self) -> bool:
+        return self.type not in (_SHT_NULL, _SHT_NOBITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +125,17 @@ class ElfImage:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
             raise InputError(f"{name} is empty") from None
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror}") from None
         try:
             self._refuse_other_formats()
             self._read_headers()
-        except _DAMAGE as error:
+        except _DamageError as error:
             self._map.close()
             raise CorruptDataError(
-                f"{name} is a damaged ELF file ({_reason(error)})",
+                f"{name} is a damaged ELF file ({error})",
                 hint="copy or download it again; it may be truncated",
-            ) from error
+            ) from None
         except InputError:
             self._map.close()
             raise
@@ -118,45 +159,38 @@ class ElfImage:
         )
 
     def _read_headers(self) -> None:
-        elf = _Headers(self._map, self._stream)
-        header = elf.header
-        if header["e_type"] == "ET_CORE":
+        elf = _Headers(self._map)
+        if elf.type == _ET_CORE:
             raise InputError(
                 f"{self.path} is a core dump, not a vmlinux or module",
                 hint="give the vmlinux of the crashed kernel and its log, not the dump",
             )
-        if header["e_type"] not in ("ET_EXEC", "ET_DYN", "ET_REL"):
+        if elf.type not in (_ET_REL, _ET_EXEC, _ET_DYN):
             raise InputError(f"{self.path} is an ELF file of an unknown type")
-        self.kind: Kind = "module" if header["e_type"] == "ET_REL" else "vmlinux"
-        self.machine = str(header["e_machine"])
+        self.kind: Kind = "module" if elf.type == _ET_REL else "vmlinux"
+        self.machine = _MACHINES.get(elf.machine, str(elf.machine))
         self.bits = elf.bits
         self.little_endian = elf.little_endian
-        count = elf.count
-        if not 0 < count <= _MAX_SECTIONS:
-            raise ELFError("no section headers" if not count else "too many sections")
-        end = len(self._map)
-        sections: list[ElfSection] = []
-        for index in range(count):
-            head = elf.section(index)
-            in_file = head["sh_type"] not in ("SHT_NOBITS", "SHT_NULL")
-            if in_file and head["sh_offset"] + head["sh_size"] > end:
-                raise ELFError("a section lies beyond the end of the file")
-            sections.append(
-                ElfSection(
-                    index=index,
-                    name=elf.name(head),
-                    address=head["sh_addr"],
-                    offset=head["sh_offset"],
-                    size=head["sh_size"],
-                    flags=head["sh_flags"],
-                    align=max(1, head["sh_addralign"]),
-                    in_file=in_file,
-                )
+        heads = [elf.section(index) for index in range(elf.count)]
+        if any(head.in_file and head.offset + head.size > len(self._map) for head in heads):
+            raise _DamageError("a section lies beyond the end of the file")
+        sections = [
+            ElfSection(
+                index=index,
+                name=elf.name(head),
+                address=head.address,
+                offset=head.offset,
+                size=head.size,
+                flags=head.flags,
+                align=max(1, head.align),
+                in_file=head.in_file,
             )
-        if self.kind == "module":
-            sections = _lay_out(sections)
-        self.sections = tuple(sections)
-        self._link = {i: elf.section(i)["sh_link"] for i in range(count)}
+            for index, head in enumerate(heads)
+        ]
+        self.sections = tuple(_lay_out(sections) if self.kind == "module" else sections)
+        if any(s.allocated and s.address + s.size > _ADDRESSES for s in self.sections):
+            raise _DamageError("a section lies beyond the end of memory")
+        self._link = [head.link for head in heads]
         self.address_range = self._address_range()
         self.build_id = self._read_build_id()
 
@@ -165,7 +199,7 @@ class ElfImage:
         loaded = [s for s in self.sections if s.allocated and s.size and s.address >= _PAGE]
         loaded = [s for s in loaded if "percpu" not in s.name] or loaded
         if not loaded:
-            raise ELFError("no section is loaded into memory")
+            raise _DamageError("no section is loaded into memory")
         return min(s.address for s in loaded), max(s.address + s.size for s in loaded)
 
     def section(self, name: str) -> ElfSection | None:
@@ -262,46 +296,51 @@ class ElfImage:
 
     def linked(self, section: ElfSection) -> ElfSection | None:
         """The section that ``sh_link`` of another names."""
-        index = self._link.get(section.index, 0)
+        index = self._link[section.index]
         return self.sections[index] if 0 < index < len(self.sections) else None
 
 
 class _Headers:
-    """The file's header and those of its sections, by pyelftools' definitions of them.
+    """The file's header and those of its sections (gABI, chapter 4).
 
-    Its own reader of whole files would do, but comes with all of its DWARF parser, which costs a
-    short command a tenth of its time.
+    Libraries for it take seconds for as many sections as a file may have.
     """
 
-    def __init__(self, data: mmap.mmap, stream: BinaryIO) -> None:
-        self._data, self._stream = data, stream
-        self.bits = {1: 32, 2: 64}[data[4]]
-        self.little_endian = {1: True, 2: False}[data[5]]
-        self._structs = ELFStructs(little_endian=self.little_endian, elfclass=self.bits)
-        self._structs.create_basic_structs()
-        self.header = struct_parse(self._structs.Elf_Ehdr, stream, stream_pos=0)
-        ident = self.header["e_ident"]
-        self._structs.create_advanced_structs(
-            self.header["e_type"], self.header["e_machine"], ident["EI_OSABI"]
-        )
-        self._known: dict[int, Any] = {}
-        # A count or index that does not fit stands in the first section's header (gABI, ch. 4).
-        has_table = self.header["e_shoff"] != 0
-        self.count = self.header["e_shnum"] or (self.section(0)["sh_size"] if has_table else 0)
-        names = self.header["e_shstrndx"]
-        names = self.section(0)["sh_link"] if names == "SHN_XINDEX" or names == 0xFFFF else names
-        self._names = self.section(names)["sh_offset"] if has_table and self.count else 0
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        if len(data) < _IDENT or data[4] not in _BITS or data[5] not in _ORDERS:
+            raise _DamageError("its header is not one")
+        self.bits, order = _BITS[data[4]], _ORDERS[data[5]]
+        self.little_endian = order == "<"
+        self._row = struct.Struct(order + ("IIQQQQIIQQ" if self.bits == 64 else "10I"))
+        header = struct.Struct(order + ("HHIQQQIHHHHHH" if self.bits == 64 else "HHIIIIIHHHHHH"))
+        if len(data) < _IDENT + header.size:
+            raise _DamageError("its header is cut off")
+        fields = header.unpack_from(data, _IDENT)
+        self.type, self.machine = fields[0], fields[1]
+        self._at, self._width, count, names = fields[5], fields[10], fields[11], fields[12]
+        if not self._at:
+            raise _DamageError("no section headers")
+        # A count or index that does not fit stands in the first section's header.
+        self.count = count or self.section(0).size
+        if not 0 < self.count <= _MAX_SECTIONS:
+            raise _DamageError("too many sections" if self.count else "no section headers")
+        self._names = self.section(self.section(0).link if names == _XINDEX else names)
 
-    def section(self, index: int) -> Any:
-        """A section's header, its fields by their names in the specification."""
-        if index not in self._known:
-            at = self.header["e_shoff"] + index * self.header["e_shentsize"]
-            self._known[index] = struct_parse(self._structs.Elf_Shdr, self._stream, stream_pos=at)
-        return self._known[index]
+    def section(self, index: int) -> _SectionHeader:
+        """A section's header.
 
-    def name(self, head: Any) -> str:
+        Raises:
+            _DamageError: it does not lie in the file.
+        """
+        at = self._at + index * self._width
+        if at + self._row.size > len(self._data):
+            raise _DamageError("the section headers lie beyond the end of the file")
+        return _SectionHeader(*self._row.unpack_from(self._data, at))
+
+    def name(self, head: _SectionHeader) -> str:
         """The name of a section, 255 bytes at most."""
-        start = self._names + head["sh_name"]
+        start = self._names.offset + head.name
         end = self._data.find(b"\0", start, start + 256)
         return self._data[start : end if end >= 0 else start].decode("utf-8", "replace")
 
@@ -349,8 +388,3 @@ def _lay_out(sections: list[ElfSection]) -> list[ElfSection]:
 
 def _align(value: int, alignment: int) -> int:
     return (value + alignment - 1) // alignment * alignment
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).splitlines()
-    return (text[0] if text and text[0] else type(error).__name__)[:80]

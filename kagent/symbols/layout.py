@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kagent.symbols.model import Member
@@ -10,12 +11,32 @@ from kagent.symbols.model import Member
 if TYPE_CHECKING:
     import drgn
 
-__all__ = ["layout_of", "member_at_offset", "member_by_path"]
+__all__ = ["TypeQuestion", "layout_of", "member_at_offset", "member_by_path"]
 
 _MAX_DEPTH = 16
 _MAX_MEMBERS = 4096
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\[\d{1,9}\])*(?:\.[A-Za-z_]\w*(?:\[\d{1,9}\])*){0,31}\Z", re.A)
 _STEP = re.compile(r"\[(\d+)\]|(\w+)", re.A)
+
+
+@dataclass(frozen=True, slots=True)
+class TypeQuestion:
+    """Which members of a type are asked for: plain data, so that it can go to another process."""
+
+    offset: int | None = None
+    """The innermost member at that byte ..."""
+    path: str | None = None
+    """... or the one that this path names, or else all."""
+
+    def answer(self, root: drgn.Type) -> list[Member]:
+        """The members; none where there is no such."""
+        if self.offset is not None:
+            found = member_at_offset(root, self.offset)
+        elif self.path is not None:
+            found = member_by_path(root, self.path)
+        else:
+            return layout_of(root)
+        return [found] if found else []
 
 
 def member_at_offset(root: drgn.Type, offset: int) -> Member | None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
-from kagent.errors import InputError
-from kagent.symbols.dwarf import DrgnDwarf, drgn_available
+from kagent.errors import CorruptDataError, InputError, NativeCodeError
+from kagent.symbols.dwarf import DrgnDwarf, ElfShape, drgn_available
 from kagent.symbols.elf import ElfImage
 from kagent.symbols.files import open_image_file
-from kagent.symbols.model import Location, Variable
+from kagent.symbols.layout import TypeQuestion
+from kagent.symbols.model import Location, Member, Variable
 
 if TYPE_CHECKING:
-    import drgn
-
+    from kagent.symbols.isolated import IsolatedDwarf
     from kagent.symbols.symtab import ElfSymbol
     from kagent.symbols.tools import ToolDwarf
 
@@ -25,16 +26,17 @@ __all__ = ["DebugObject", "open_object"]
 
 _CACHED_OBJECTS = 48
 _CACHED_CHAINS = 20_000
-_Answer = TypeVar("_Answer")
 
 
 class DebugObject:
     """Symbols and, as far as this machine can read them, lines and types of one file.
 
-    Safe to share between threads. Everything is released when the last reference goes.
+    Safe to share between threads. Everything is released when the last reference goes. What the
+    debug info's damage keeps from being answered is left out, and `note` says so.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trusted: bool = False) -> None:
+        """drgn reads a `trusted` file in this process, any other in the child."""
         self.path = path
         self.lock = threading.RLock()
         stream = open_image_file(path)
@@ -44,22 +46,35 @@ class DebugObject:
             stream.close()
             raise
         weakref.finalize(self, _release, self.image, stream)
-        self._lines: DrgnDwarf | ToolDwarf | None = None
+        self._dwarf: DrgnDwarf | IsolatedDwarf | None = None
+        self._tool: ToolDwarf | None = None
+        self.failed = False
+        """Whether native code failed on it: another run may try again."""
         self.note: str | None = None
         """Why there are no lines, when there are none."""
+        self._chains: dict[int, tuple[Location, ...]] = {}
         if not self.image.has_dwarf:
             self.note = f"{path.name} has no debug info"
-        elif drgn_available():
-            self._lines = DrgnDwarf(self.image, stream)
-        else:
+        elif not drgn_available():
             self._use_tools(stream)
-        self._chains: dict[int, tuple[Location, ...]] = {}
+        elif trusted:
+            self._dwarf = DrgnDwarf(ElfShape.of(self.image), stream.fileno())
+        else:
+            self._isolate(stream)
+
+    def _isolate(self, stream: BinaryIO) -> None:
+        from kagent.symbols.isolated import IsolatedDwarf
+
+        try:
+            self._dwarf = IsolatedDwarf(ElfShape.of(self.image), stream.fileno())
+        except NativeCodeError as error:
+            self.note, self.failed = str(error), True
 
     def _use_tools(self, stream: BinaryIO) -> None:
         from kagent.symbols.tools import ToolDwarf, line_tool
 
         if tool := line_tool(self.image):
-            self._lines = ToolDwarf(self.image, stream, tool)
+            self._tool = ToolDwarf(self.image, stream, tool)
         else:
             self.note = "neither drgn nor llvm-symbolizer or addr2line is installed"
 
@@ -78,35 +93,50 @@ class DebugObject:
 
         drgn takes half a millisecond for a name, the first search of a vmlinux's table fifty.
         """
-        with self.lock:
-            lines, unknown = self._lines, self.image.unknown(symbols)
-            if len(unknown) > 1 and isinstance(lines, DrgnDwarf):
-                self.image.learn({name: lines.symbols(name) for name in unknown})
+        with self.lock, self._damage_noted():
+            dwarf, unknown = self._dwarf, self.image.unknown(symbols)
+            if len(unknown) > 1 and dwarf is not None:
+                self.image.learn(dict(zip(unknown, dwarf.symbols(unknown), strict=True)))
 
     def chains(self, addresses: Sequence[int]) -> list[tuple[Location, ...]]:
         """Inline chains at addresses of this image's own layout."""
         with self.lock:
             unknown = sorted({a for a in addresses if a not in self._chains})
-            if unknown and self._lines is not None:
+            lines = self._dwarf or self._tool
+            if unknown and lines is not None:
                 if len(self._chains) > _CACHED_CHAINS:
                     self._chains.clear()
                     unknown = sorted(set(addresses))
-                self._chains.update(zip(unknown, self._lines.chains(unknown), strict=True))
+                with self._damage_noted():
+                    self._chains.update(zip(unknown, lines.chains(unknown), strict=True))
+                    self.note = self.note or lines.damage
             return [self._chains.get(address, ()) for address in addresses]
 
-    def ask_type(
-        self, name: str, file: str | None, ask: Callable[[drgn.Type], _Answer | None]
-    ) -> _Answer | None:
-        """What `ask` says of a type; None where there is none or drgn is not available."""
-        with self.lock:
-            lines = self._lines
-            return lines.ask_type(name, file, ask) if isinstance(lines, DrgnDwarf) else None
+    def ask_type(self, name: str, file: str | None, question: TypeQuestion) -> list[Member]:
+        """Members of a type; none where there is no such type or drgn is not available."""
+        with self.lock, self._damage_noted():
+            if self._dwarf is not None:
+                return self._dwarf.ask_type(name, file, question)
+        return []
 
     def variables(self, address: int, registers: Mapping[str, int]) -> list[Variable]:
         """Variables in scope at an address; none where drgn is not available."""
-        with self.lock:
-            lines = self._lines
-            return lines.variables(address, registers) if isinstance(lines, DrgnDwarf) else []
+        with self.lock, self._damage_noted():
+            if self._dwarf is not None:
+                return self._dwarf.variables(address, registers)
+        return []
+
+    @contextmanager
+    def _damage_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except NativeCodeError as error:
+            self.note, self.failed = self.note or str(error), True
+        except CorruptDataError as error:
+            from kagent.isolation import tell
+
+            self.note = self.note or str(error)
+            tell("drgn", error)
 
 
 def _release(image: ElfImage, stream: BinaryIO) -> None:
@@ -114,12 +144,14 @@ def _release(image: ElfImage, stream: BinaryIO) -> None:
     stream.close()
 
 
-_cache: OrderedDict[tuple[str, int, int], DebugObject] = OrderedDict()
+_cache: OrderedDict[tuple[str, int, int, bool], DebugObject] = OrderedDict()
 _cache_lock = threading.Lock()
 
 
-def open_object(path: Path) -> DebugObject:
+def open_object(path: Path, trusted: bool = False) -> DebugObject:
     """Open a vmlinux or ``.ko``, or take it from the cache if the file has not changed.
+
+    `trusted` says that nobody but root can have written it (`DebugFiles.trusts`).
 
     Raises `InputError`, `CorruptDataError` or `MissingDataError`.
     """
@@ -130,13 +162,14 @@ def open_object(path: Path) -> DebugObject:
         raise InputError(f"{path} does not exist") from None
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"cannot read {path}: {error}") from None
-    key = (str(resolved), state.st_mtime_ns, state.st_size)
+    key = (str(resolved), state.st_mtime_ns, state.st_size, trusted)
     with _cache_lock:
         found = _cache.get(key)
         if found is not None:
             _cache.move_to_end(key)
-            return found
-    opened = DebugObject(path)
+            if not found.failed:
+                return found
+    opened = DebugObject(path, trusted)
     with _cache_lock:
         _cache[key] = opened
         while len(_cache) > _CACHED_OBJECTS:

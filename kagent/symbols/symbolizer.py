@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from kagent.errors import (
-    CorruptDataError,
-    InputError,
-    KagentError,
-    MismatchError,
-    MissingDataError,
-)
+from kagent.errors import InputError, KagentError, MismatchError, MissingDataError
 from kagent.klog.frame_model import Frame
 from kagent.symbols.build import BuildCheck
 from kagent.symbols.files import ModuleDirectory, fold_module_name
-from kagent.symbols.layout import layout_of, member_at_offset, member_by_path
+from kagent.symbols.layout import TypeQuestion
+from kagent.symbols.locate import DebugFiles
 from kagent.symbols.model import UNNAMED, Location, Member, Symbolized, Variable
 from kagent.symbols.objects import DebugObject, open_object
 
 if TYPE_CHECKING:
-    import drgn
-
-    from kagent.symbols.locate import DebugFiles
     from kagent.symbols.symtab import ElfSymbol
 
-__all__ = ["NO_VMLINUX", "Symbolizer"]
+__all__ = ["MAX_FRAMES", "NO_VMLINUX", "Symbolizer"]
 
 NO_VMLINUX = "no vmlinux given"
-_MAX_FRAMES = 50_000
+MAX_FRAMES = 50_000
+"""Different ones that are looked up; a log of 100 MB seldom has 10,000."""
 _MAX_CANDIDATE_FILES = 8
 _MAX_NAMESAKES = 64
 _FEW_MODULES = 32
@@ -44,9 +37,6 @@ _CODE_BEFORE, _CODE_AFTER = 64, 32
 _GENERATED = re.compile(
     r"0x|bpf_prog_|bpf_trampoline_|bpf_dispatcher_|bpf_struct_ops_|ftrace_trampoline|kprobe_|t\.\d"
 )
-
-
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(slots=True)
@@ -82,11 +72,14 @@ class Symbolizer:
         self._vmlinux = vmlinux
         self._directories = tuple(modules)
         self._files = files
+        self._trusts = (files or DebugFiles()).trusts
         self.notes: tuple[str, ...] = ()
         """Where debug info was found or missed without being told, in words."""
         self._release = release or (vmlinux.image.release if vmlinux else None)
         self._build_id = build_id
         self._allow_mismatch = allow_mismatch
+        self.left_out = 0
+        """Different frames that the last call of `symbolize` did not look up: too many."""
         self._modules: dict[str, DebugObject | str] = {}
         self._checks: dict[str, BuildCheck] = {}
 
@@ -121,7 +114,7 @@ class Symbolizer:
                 notes.append(f"debug info: {found or files.problem}")
         opened = None
         if found is not None:
-            opened = open_object(Path(found))
+            opened = open_object(Path(found), (files or DebugFiles()).trusts(Path(found)))
             _require_kernel(opened)
         self = cls(
             opened,
@@ -187,12 +180,28 @@ class Symbolizer:
     def symbolize(self, frames: Sequence[Frame]) -> list[Symbolized]:
         """Source lines for each frame, in order; frames that cannot be resolved carry a note.
 
+        Of more than 50,000 different frames the trapping instructions are looked up first, then
+        what the unwinder vouches for, each in the order given; `left_out` counts the rest.
+
         Raises `MismatchError` when vmlinux is not of the crashed build, or when none of the
         files that were consulted is (unless mismatches are allowed, which marks the results
         approximate). A single module of another build only costs its own frames their lines.
         """
-        if len(frames) > _MAX_FRAMES:
-            raise InputError(f"{len(frames)} frames are more than a log can hold")
+        bare = [replace(frame, span=(0, 0), address=None, reliable=True) for frame in frames]
+        wanted = list(dict.fromkeys(bare))
+        self.left_out = max(0, len(wanted) - MAX_FRAMES)
+        if self.left_out:
+            ranked = sorted(zip(frames, bare, strict=True), key=lambda pair: _rank(pair[0]))
+            wanted = list(dict.fromkeys(frame for _, frame in ranked))[:MAX_FRAMES]
+        known = dict(zip(wanted, self._symbolize(wanted), strict=True))
+        return [
+            replace(found, frame=frame)
+            if (found := known.get(key))
+            else Symbolized(frame, note="left out: the log has too many different frames")
+            for frame, key in zip(frames, bare, strict=True)
+        ]
+
+    def _symbolize(self, frames: Sequence[Frame]) -> list[Symbolized]:
         self._prepare(frames)
         lookups = [self._look_up(frame) for frame in frames]
         for looked in lookups:
@@ -269,16 +278,13 @@ class Symbolizer:
         return [s.address + frame.offset - step for s in inside[:_MAX_NAMESAKES]]
 
     def _warm(self, lookups: Sequence[_Lookup], places: Sequence[list[int]]) -> None:
-        """Ask each file once for all its addresses; a damaged one becomes a note."""
+        """Ask each file once for all its addresses."""
         wanted: dict[int, list[int]] = {}
         for looked, addresses in zip(lookups, places, strict=True):
             if looked.object is not None:
                 wanted.setdefault(id(looked.object), []).extend(addresses)
         for used in {id(x.object): x.object for x in lookups if x.object}.values():
-            try:
-                used.chains(wanted[id(used)])
-            except CorruptDataError as error:
-                used.note = str(error)
+            used.chains(wanted[id(used)])
 
     def _finish(self, looked: _Lookup, addresses: list[int]) -> Symbolized:
         frame, used, note = looked.frame, looked.object, looked.note
@@ -350,7 +356,7 @@ class Symbolizer:
         found = [best] if best is not None else []
         for path in paths[:_MAX_CANDIDATE_FILES]:
             try:
-                found.append(open_object(path))
+                found.append(open_object(path, self._trusts(path)))
             except KagentError as error:
                 problems.append(str(error))
         return min(found, key=lambda used: self._unfitness(used, build_id), default=None)
@@ -382,27 +388,25 @@ class Symbolizer:
         `module` says whose definition to prefer, `file` which source file's. None when there is
         no such type, no debug info, or only padding there.
         """
-        return self._on_type(type_name, module, file, lambda t: member_at_offset(t, offset))
+        found = self._on_type(type_name, module, file, TypeQuestion(offset=offset))
+        return found[0] if found else None
 
     def member_offset(
         self, type_name: str, path: str, *, module: str | None = None, file: str | None = None
     ) -> Member | None:
         """The member that a path such as ``hdr.slots[3].len`` names."""
-        return self._on_type(type_name, module, file, lambda t: member_by_path(t, path))
+        found = self._on_type(type_name, module, file, TypeQuestion(path=path))
+        return found[0] if found else None
 
     def struct_layout(
         self, type_name: str, *, module: str | None = None, file: str | None = None
     ) -> list[Member]:
         """Members in memory order, those of anonymous members included; empty if unknown."""
-        return self._on_type(type_name, module, file, layout_of) or []
+        return self._on_type(type_name, module, file, TypeQuestion())
 
     def _on_type(
-        self,
-        name: str,
-        module: str | None,
-        file: str | None,
-        ask: Callable[[drgn.Type], _Answer | None],
-    ) -> _Answer | None:
+        self, name: str, module: str | None, file: str | None, question: TypeQuestion
+    ) -> list[Member]:
         """The first answer of the files that know the type: the module, those seen, vmlinux.
 
         Where nobody says which module and the given ones are few, they are all asked.
@@ -415,9 +419,9 @@ class Symbolizer:
         for used in itertools.chain(places, unseen):
             if isinstance(used, str) or (self._check(used).reason and not self._allow_mismatch):
                 continue
-            if answer := used.ask_type(name, file, ask):
+            if answer := used.ask_type(name, file, question):
                 return answer
-        return None
+        return []
 
     def _unseen_modules(self) -> Iterator[DebugObject | str]:
         names = [name for directory in self._directories[:1] for name in directory.names()]
@@ -452,6 +456,10 @@ class Symbolizer:
             return []
         known = dict(registers) if registers and frame.exact else {}
         return looked.object.variables(places[0], known)
+
+
+def _rank(frame: Frame) -> int:
+    return 0 if frame.exact else 1 if frame.reliable else 2
 
 
 def _require_kernel(opened: DebugObject) -> None:

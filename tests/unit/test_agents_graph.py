@@ -134,7 +134,7 @@ def test_a_thread_starts_each_case_from_nothing() -> None:
 def test_small_talk_gets_an_answer_and_no_resolution() -> None:
     state = build_graph().invoke({"messages": [HumanMessage("good morning")]})
     assert state["messages"][-1].content == NO_REPORT
-    assert "resolution" not in state
+    assert state.get("resolution") is None
 
 
 def test_a_log_beside_a_question_is_the_log() -> None:

@@ -19,9 +19,10 @@ import pytest
 import typer
 
 from kagent import __version__
+from kagent.cli.files import check_output
 from kagent.cli.main import main
 from kagent.cli.options import make_settings, size
-from kagent.cli.output import check_output, pick_format, write_resolution
+from kagent.cli.output import pick_format, write_resolution
 from kagent.errors import InputError
 
 OOPS = """\
@@ -38,6 +39,7 @@ OOPS = """\
 [   42.121790][  T311]  </TASK>
 [   42.121900][  T311] ---[ end trace 0000000000000000 ]---
 """
+ROOT = Path(__file__).parents[2]
 HEAVY = (
     "langgraph",
     "langchain",
@@ -179,11 +181,14 @@ def test_an_error_cannot_steer_the_terminal(kagent, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_bug_shows_its_traceback_and_is_not_taken_for_no_report(kagent, oops, monkeypatch):
+def test_a_bug_shows_its_calls_and_is_not_taken_for_no_report(kagent, oops, monkeypatch):
     monkeypatch.setattr("kagent.klog.parse_log", None)
     done = kagent("parse", str(oops))
     assert done.returncode == 70
-    assert "TypeError" in done.stderr
+    first, *calls, _ = done.stderr.splitlines()
+    assert first == "kagent: bug: TypeError: 'NoneType' object is not callable"
+    assert re.fullmatch(r"  at cli/inspect.py:\d+ parse", calls[-1])
+    assert str(ROOT) not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["parse", "analyze"])

@@ -151,7 +151,7 @@ def test_colours_and_links_only_when_asked_for(kagent, case):
 
 
 def test_a_terminal_gets_colours_but_no_escapes_of_the_log(kagent, case, monkeypatch):
-    monkeypatch.setattr("kagent.cli.decode.sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("kagent.cli.streams.os.isatty", lambda fd: fd == 1)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     done = kagent(str(case.log), *case.data)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from kagent.source.annotations import strip_suffixes
-from kagent.source.c_syntax import CSource
+from kagent.source.c_syntax import CSyntax as CSource
 
 TEXT = """\
 static __always_inline int first(const struct fan_curve *c, u8 __user *p, int n)

@@ -10,8 +10,8 @@ import pytest
 
 from kagent.errors import InputError, MissingDataError
 from kagent.klog.release import revision_candidates
+from kagent.repository import GitError, Repository
 from kagent.source import SourceTree
-from kagent.source.git import GitError, GitRepository
 
 READ_WRITE = """\
 #include <linux/fs.h>
@@ -296,7 +296,7 @@ def test_bad_revisions(repository: Path, revision: str) -> None:
 
 
 def test_a_revision_of_a_plain_directory(plain: Path) -> None:
-    with pytest.raises(InputError, match="not the top of a git repository"):
+    with pytest.raises(InputError, match="not a git repository"):
         SourceTree.open(f"{plain}@v6.14")
 
 
@@ -390,11 +390,16 @@ def test_the_callers_git_variables_and_the_repositorys_helpers_are_ignored(
 
 
 def test_output_is_capped(repository: Path) -> None:
-    found = GitRepository(repository).run(["cat-file", "blob", "HEAD:Makefile"], limit=10)
+    found = Repository(repository).run("cat-file", "blob", "HEAD:Makefile", limit=10)
     assert found.data == b"VERSION = "
     assert found.truncated
 
 
-def test_a_failing_command_says_what_git_said(repository: Path) -> None:
-    with pytest.raises(GitError, match="nosuch"):
-        GitRepository(repository).run(["cat-file", "blob", "nosuch"])
+def test_a_failing_command_is_told_in_our_words(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "kagent.git")
+    with pytest.raises(GitError, match="there is no such revision") as caught:
+        Repository(repository).run("cat-file", "blob", "nosuch")
+    assert "nosuch" not in str(caught.value)
+    assert "nosuch" in caplog.text

@@ -455,3 +455,20 @@ def test_the_trace_names_what_debug_info_does_not() -> None:
     chain = (Location("inner", "f.c", 3), Location(UNNAMED, "f.c", 9))
     assert [link.function for link in _named(chain, frame)] == ["inner", "frob_widget"]
     assert _named(chain[:1], frame) == chain[:1]
+
+
+def test_of_too_many_frames_those_that_matter_come_first(
+    monkeypatch: pytest.MonkeyPatch, build: Path
+) -> None:
+    monkeypatch.setattr("kagent.symbols.symbolizer.MAX_FRAMES", 3)
+    doubtful = [Frame("widget_poll", n, None, reliable=False) for n in range(1, 5)]
+    sound = Frame("widget_poll", 8, None)
+    trap = Frame("widget_poll", 9, None, exact=True)
+    frames = [*doubtful, sound, trap, trap]
+    with Symbolizer.open(build / "vmlinux") as symbolizer:
+        found = symbolizer.symbolize(frames)
+        assert symbolizer.left_out == 3
+    assert [item.frame for item in found] == frames
+    known = [bool(item.chain) for item in found]
+    assert known == [True, False, False, False, True, True, True]
+    assert "too many different frames" in (found[1].note or "")

@@ -7,16 +7,15 @@ lock of one type only one does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kagent.diagnosis.locks.model import LockUse, TaskLocks, identities, is_one, same_lock
+from kagent.diagnosis.locks.model import LockUse, TaskLocks, is_one, same_lock
+from kagent.diagnosis.locks.owners import MAX_OWNERS, Owners
 
-__all__ = ["MAX_CANDIDATES", "Edge", "never_served", "wait_edges"]
+__all__ = ["Edge", "never_served", "wait_edges"]
 
 
-MAX_CANDIDATES = 64
-"""Of more tasks that may own a lock by its type alone, none is taken for its owner."""
 _NAMED = "is named by the kernel as its owner"
 
 
@@ -44,14 +43,13 @@ class Edge:
         return self.any_of and self.lock.kind == "lock" and self.lock.type != "semaphore"
 
 
-def wait_edges(tasks: Sequence[TaskLocks]) -> list[Edge]:
+def wait_edges(tasks: Sequence[TaskLocks], owners: Owners) -> list[Edge]:
     """Every edge the evidence supports; proven ones displace guesses about the same wait."""
     edges: list[Edge] = []
-    look_up = _LookUp(tasks)
     for at, task in enumerate(tasks):
         if task.waits is None or task.waits.timed:
             continue  # a timeout ends the wait, whatever the others do
-        found = list(_edges_of(at, task, task.waits, tasks, look_up))
+        found = list(_edges_of(at, task, task.waits, tasks, owners))
         firm = [edge for edge in found if not edge.ambiguous]
         found = firm or (found if len(found) == 1 else [])
         certain = [edge for edge in found if edge.certain]
@@ -88,44 +86,6 @@ def never_served(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> set[int]:
     return set(owners)
 
 
-class _LookUp:
-    """Which tasks (by number) may be meant by an identity of a lock."""
-
-    def __init__(self, tasks: Sequence[TaskLocks]) -> None:
-        self.count = len(tasks)
-        self.holding = _index(task.holds for task in tasks)
-        self.signalling = _index(task.signals for task in tasks)
-        self.waiting = _index((task.waits,) if task.waits else () for task in tasks)
-
-    def around(self, task: TaskLocks, waits: LockUse) -> Iterable[int]:
-        """Tasks that hold it or would signal it, or that only a closer look rules out.
-
-        Where a type is all that is known and very many tasks hold one of it, none is told from
-        the others.
-        """
-        if waits.kind in ("handler", "grace-period") or task.owner:
-            return range(self.count)
-        if exact := self.holding.get(f"address {waits.address}"):
-            return sorted(exact)
-        keys = identities(waits)
-        found = {index for key in keys for index in self.holding.get(key, ())}
-        found |= {index for key in keys for index in self.signalling.get(key, ())}
-        return sorted(found) if len(found) <= MAX_CANDIDATES else ()
-
-    def queued(self, waits: LockUse) -> list[int]:
-        """Other tasks that wait for the same lock."""
-        keys = identities(waits)
-        return sorted({index for key in keys for index in self.waiting.get(key, ())})
-
-
-def _index(uses: Iterable[Iterable[LockUse]]) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
-    for number, mine in enumerate(uses):
-        for key in {key for use in mine for key in identities(use)}:
-            found.setdefault(key, set()).add(number)
-    return found
-
-
 def _any_will_do(chosen: Sequence[Edge], waits: LockUse) -> bool:
     if len(chosen) < 2 or waits.kind == "handler":
         return False
@@ -141,10 +101,10 @@ def _one_object(edge: Edge, waits: LockUse) -> bool:
 
 
 def _edges_of(
-    at: int, task: TaskLocks, waits: LockUse, tasks: Sequence[TaskLocks], look_up: _LookUp
+    at: int, task: TaskLocks, waits: LockUse, tasks: Sequence[TaskLocks], owners: Owners
 ) -> Iterator[Edge]:
     shut_out = False
-    for other in look_up.around(task, waits):
+    for other in owners.around(task, waits):
         owner = tasks[other]
         if task.owner and task.owner == (owner.comm, owner.pid):
             said = "held it last, says the kernel" if task.last_owner else _NAMED
@@ -163,16 +123,16 @@ def _edges_of(
             shut_out = shut_out or other != at or edge.lock.mode == "write"
             yield edge
     if waits.kind == "lock" and waits.mode == "read" and not shut_out:
-        yield from _behind_writers(at, waits, tasks, look_up)
+        yield from _behind_writers(at, waits, tasks, owners)
     elif waits.kind == "lock" and not shut_out:
-        yield from _unlisted(at, waits, tasks)
+        yield from _unlisted(at, waits, tasks, owners)
 
 
 def _behind_writers(
-    at: int, waits: LockUse, tasks: Sequence[TaskLocks], look_up: _LookUp
+    at: int, waits: LockUse, tasks: Sequence[TaskLocks], owners: Owners
 ) -> Iterator[Edge]:
     """Readers that nobody shuts out queue behind a waiting writer (kernel/locking/rwsem.c)."""
-    for other in look_up.queued(waits):
+    for other in owners.writers(waits):
         queued = tasks[other].waits
         if other == at or queued is None or queued.mode != "write":
             continue
@@ -182,12 +142,15 @@ def _behind_writers(
             yield Edge(at, other, queued, proven, why, queued=True)
 
 
-def _unlisted(at: int, waits: LockUse, tasks: Sequence[TaskLocks]) -> Iterator[Edge]:
+def _unlisted(
+    at: int, waits: LockUse, tasks: Sequence[TaskLocks], owners: Owners
+) -> Iterator[Edge]:
     """Running tasks that may hold what nobody else holds (lockdep_print_held_locks())."""
     if waits.address is None:
         return  # no list of held locks would show it
-    for other, task in enumerate(tasks):
-        if other != at and task.unlisted:
+    for other in owners.unlisted[:MAX_OWNERS]:  # all of them run: none can be in a circle
+        task = tasks[other]
+        if other != at:
             why = (
                 f"runs with {task.unlisted} locks that lockdep does not list while it runs, and "
                 f"no other task holds {waits.name}"

@@ -6,16 +6,17 @@ stuck task outside any cycle has a reason that is named instead.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from kagent.diagnosis.locks.cycles import Circles, circles, rings
 from kagent.diagnosis.locks.edges import Edge, never_served, wait_edges
+from kagent.diagnosis.locks.links import unread_frames
 from kagent.diagnosis.locks.lockdep import enrich
 from kagent.diagnosis.locks.model import LockUse, TaskLocks
 from kagent.diagnosis.locks.outside import Verdict, behind, no_deadlock, undecided
+from kagent.diagnosis.locks.owners import Owners
 from kagent.diagnosis.locks.possible import Possible
 from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim
 from kagent.diagnosis.reader import LineSource, Reader, TypeSource
@@ -26,6 +27,7 @@ from kagent.resolution import (
     Deadlock,
     Evidence,
     Finding,
+    LeftOut,
     SourcePoint,
     merge_evidence,
 )
@@ -33,9 +35,10 @@ from kagent.symbols.model import Symbolized
 
 __all__ = ["GraphResult", "build_wait_graph"]
 
-_MAX_CYCLES = 16
-_MAX_CYCLE_LENGTH = 12
-_MAX_RING = 6
+_TOLD = 12
+"""Steps of a circle that are told in words."""
+_MEMBERS = 64
+"""Steps of a circle that are told at all: no view shows more beside each other."""
 _PROVEN, _LIKELY = 0.95, 0.75
 
 
@@ -48,6 +51,8 @@ class GraphResult:
     findings: tuple[Finding, ...]
     edges: tuple[Edge, ...] = ()
     tasks: tuple[TaskLocks, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    """What limits kept from being looked at; the verdict does not depend on it."""
 
 
 def build_wait_graph(
@@ -64,17 +69,25 @@ def build_wait_graph(
     locks that they held.
     """
     known = _told_apart(enrich(tasks, log))
-    edges = wait_edges(known)
+    owners = Owners(known)
+    edges = wait_edges(known, owners)
     cycles = _cycles(known, edges)
+    left_out = [
+        *owners.left_out(), *cycles.left_out(), *_long(cycles.found), *unread_frames(known)
+    ]  # fmt: skip
     ledger = merge_evidence([], [fact for task in known for fact in task.evidence])
-    if cycles:
-        deadlock, findings, more = _deadlock(known, edges, cycles)
+    if cycles.found:
+        deadlock, findings, more = _deadlock(known, edges, cycles.found)
     else:
-        warned = Possible(log, by_frame(symbolized), source, types).verdict()
-        found = undecided(known, edges) or no_deadlock(known, edges, Reader(source, types))
+        possible = Possible(log, by_frame(symbolized), source, types)
+        warned = possible.verdict()
+        left_out += possible.left_out
+        found = undecided(known, edges, owners) or no_deadlock(known, edges, Reader(source, types))
         deadlock, findings, more = _with_warning(warned, found) if warned else found
     ledger = merge_evidence(ledger, more)
-    return GraphResult(deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known))
+    return GraphResult(
+        deadlock, tuple(ledger), tuple(findings), tuple(edges), tuple(known), tuple(left_out)
+    )
 
 
 def _told_apart(tasks: Sequence[TaskLocks]) -> list[TaskLocks]:
@@ -119,65 +132,19 @@ def _with_warning(warned: Verdict, found: Verdict) -> Verdict:
 # Cycles -----------------------------------------------------------------------------------------
 
 
-def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> list[list[int]]:
-    """Cycles of tasks that can never go on, smallest first, each task in at most one of them.
+def _cycles(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> Circles:
+    """Circles of tasks that can never go on, each task in at most one of them.
 
-    Where the owner of a lock is one of several, the cycle is not told from others: then it is all
+    Where the owner of a lock is one of several, the circle is not told from others: then it is all
     tasks that may be in it, if these are few.
     """
     stuck = never_served(tasks, edges)
-    inside = [edge for edge in edges if {edge.waiter, edge.owner} <= stuck]
-    sure = {(edge.waiter, edge.owner): edge.certain for edge in inside}
-    found = _simple_cycles([edge for edge in inside if not edge.vague])
-    found.sort(key=lambda c: (_doubts(c, sure), len(c), min(c)))
-    chosen: list[list[int]] = []
-    taken: set[int] = set()
-    for cycle in found:
-        if taken.isdisjoint(cycle):
-            start = cycle.index(min(cycle))
-            chosen.append(cycle[start:] + cycle[:start])
-            taken.update(cycle)
+    inside = [edge for edge in edges if edge.waiter in stuck and edge.owner in stuck]
+    result = circles(edge for edge in inside if not edge.vague)
+    taken = {at for cycle in result.found for at in cycle}
     explained = set(behind(inside, taken))
-    chosen += _rings([edge for edge in inside if edge.waiter not in explained])
-    return sorted(chosen[:_MAX_CYCLES])
-
-
-def _simple_cycles(edges: Sequence[Edge]) -> list[list[int]]:
-    import networkx as nx
-
-    graph = nx.DiGraph()
-    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges)
-    found: list[list[int]] = []
-    for cycle in nx.simple_cycles(graph, length_bound=_MAX_CYCLE_LENGTH):
-        found.append(cycle)
-        if len(found) >= 64 * _MAX_CYCLES:
-            break
-    if not found:  # only longer ones, if any
-        with contextlib.suppress(nx.NetworkXNoCycle):
-            found = [[step[0] for step in nx.find_cycle(graph)]]
-    return found
-
-
-def _rings(edges: Sequence[Edge]) -> list[list[int]]:
-    """For each small group of tasks that may all wait for one another: one ring through all."""
-    import networkx as nx
-
-    graph = nx.DiGraph()
-    graph.add_edges_from((edge.waiter, edge.owner) for edge in edges)
-    found = []
-    for group in nx.strongly_connected_components(graph):
-        if not 2 <= len(group) <= _MAX_RING:
-            continue
-        first, *others = sorted(group)
-        rings = ([first, *order] for order in itertools.permutations(others))
-        whole = (r for r in rings if all(map(graph.has_edge, r, [*r[1:], r[0]])))
-        found += list(itertools.islice(whole, 1))
-    return found
-
-
-def _doubts(cycle: Sequence[int], sure: dict[tuple[int, int], bool]) -> int:
-    steps = zip(cycle, [*cycle[1:], cycle[0]], strict=True)
-    return sum(not sure[step] for step in steps)
+    result.found = sorted([*result.found, *rings(e for e in inside if e.waiter not in explained)])
+    return result
 
 
 def _deadlock(
@@ -190,12 +157,14 @@ def _deadlock(
     reasons: list[str] = []
     for cycle in cycles:
         used = [step[pair] for pair in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
-        members.append([_member(tasks, edge, before) for edge, before in _with_before(used)])
+        around = _ends(_with_before(used))
+        members.append([_member(tasks, edge, before) for edge, before in around])
         reasons.append(_tell(tasks, used))
-        edge_facts = [edge_fact(tasks, edge) for edge in used]
+        told = [edge for edge, _ in around]
+        edge_facts = [edge_fact(tasks, edge) for edge in told]
         facts += edge_facts
         cited = [fact.id for fact in edge_facts]
-        for edge in used:
+        for edge in told:
             waits = tasks[edge.waiter].waits
             cited += [*(waits.evidence if waits else ()), *edge.lock.evidence]
         sure = all(edge.certain for edge in used)
@@ -212,6 +181,23 @@ def _deadlock(
     reason = " ".join(reasons)
     deadlock = Deadlock(verdict="deadlock", reason=reason, cycles=members, victims=victims)
     return deadlock, findings, facts
+
+
+def _ends(steps: list[tuple[Edge, Edge]]) -> list[tuple[Edge, Edge]]:
+    half = _MEMBERS // 2
+    return steps if len(steps) <= _MEMBERS else [*steps[:half], *steps[-half:]]
+
+
+def _long(cycles: Sequence[Sequence[int]]) -> Iterator[LeftOut]:
+    """The steps of very long circles that are not told."""
+    long = [len(cycle) for cycle in cycles if len(cycle) > _MEMBERS]
+    if long:
+        yield LeftOut(
+            what="tasks of a long circle",
+            kept=_MEMBERS * len(long),
+            total=sum(long),
+            why=f"{_MEMBERS} of a circle are told, half at either end; all of them wait",
+        )
 
 
 def _with_before(used: Sequence[Edge]) -> list[tuple[Edge, Edge]]:
@@ -271,7 +257,7 @@ def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:
             f"{at(used[0].lock)} and waits for it again{at(waits)}."
         )
     parts = []
-    for edge in used[:_MAX_CYCLE_LENGTH]:
+    for edge in used[:_TOLD]:
         waits = tasks[edge.waiter].waits
         assert waits is not None
         wanted = f"{waits.type or 'lock'} {waits.name}{at(waits)}"
@@ -282,4 +268,6 @@ def _tell(tasks: Sequence[TaskLocks], used: Sequence[Edge]) -> str:
             f"{named(tasks[edge.waiter])} waits for {wanted}, "
             f"{named(tasks[edge.owner])} {why}{place}"
         )
+    if len(used) > _TOLD:
+        parts.append(f"and so on, {len(used) - _TOLD} more steps back to the first")
     return f"{len(used)} tasks wait for each other in a circle: " + "; ".join(parts) + "."

@@ -9,7 +9,7 @@ from kagent.diagnosis.locks.held import held_at
 from kagent.diagnosis.locks.model import LockUse
 from kagent.diagnosis.reader import Reader
 from kagent.resolution import SourcePoint
-from kagent.source.c_syntax import CSource
+from kagent.source.c_source import CSource
 
 __all__ = ["leaks"]
 

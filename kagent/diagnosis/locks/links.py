@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kagent.diagnosis.helpers import base_name, is_scaffold
+from kagent.diagnosis.locks.model import TaskLocks
 from kagent.diagnosis.locks.names import Link
 from kagent.diagnosis.locks.primitives import Primitive, waits_in, wrapped
 from kagent.diagnosis.reader import Reader
 from kagent.diagnosis.stack import Symbols, contexts, frame_points, in_helper, reliable
 from kagent.klog.model import Frame, TaskState
-from kagent.resolution import Evidence
+from kagent.resolution import Evidence, LeftOut
 
-__all__ = ["TaskStack"]
+__all__ = ["TaskStack", "unread_frames"]
 
-_MAX_LINKS = 48
+_MAX_LINKS = 512
+"""Functions of a stack that are read, inlined ones included: a kernel stack of 16 kB has far
+fewer; beyond are recursion and damage."""
 _WAIT_QUEUE = Primitive("wait queue", "event")
 _OFF_CPU = re.compile(r"__schedule|schedule|context_switch|__switch_to|__sched_text_start")
 
@@ -29,8 +33,15 @@ class TaskStack:
         self.reader = reader
         self.frames = _stack(task)
         self.running = task.running or task.state == "R"
-        self.links = list(self._links())[:_MAX_LINKS]
-        self.ledger: list[Evidence] = []
+        self.links = list(itertools.islice(self._links(), _MAX_LINKS))
+        read = {id(link.frame) for link in self.links}
+        self.unread = sum(id(frame) not in read for frame in self.frames)
+        self._ledger: dict[str, Evidence] = {}
+
+    @property
+    def ledger(self) -> tuple[Evidence, ...]:
+        """What was cited so far, each fact once."""
+        return tuple(self._ledger.values())
 
     def _links(self) -> Iterator[Link]:
         callee: str | None = None
@@ -84,9 +95,21 @@ class TaskStack:
         return next(found, 0)
 
     def cite(self, fact: Evidence) -> str:
-        if all(item.id != fact.id for item in self.ledger):
-            self.ledger.append(fact)
+        self._ledger.setdefault(fact.id, fact)
         return fact.id
+
+
+def unread_frames(tasks: Iterable[TaskLocks]) -> Iterator[LeftOut]:
+    """The frames of very deep stacks that no lock was looked for in."""
+    deep = [task for task in tasks if task.unread]
+    if deep:
+        total = sum(len(task.sites) for task in deep)
+        yield LeftOut(
+            what="frames of very deep stacks",
+            kept=total - sum(task.unread for task in deep),
+            total=total,
+            why=f"locks are looked for in the {_MAX_LINKS} innermost functions of a stack",
+        )
 
 
 def _stack(task: TaskState) -> list[Frame]:

@@ -7,7 +7,7 @@ link ``#k`` was once taken while the lock of link ``#k-1`` was held.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from kagent.diagnosis.helpers import base_name
@@ -36,18 +36,77 @@ _LEFT = {
 def enrich(tasks: Sequence[TaskLocks], log: KernelLog) -> list[TaskLocks]:
     """Give stuck tasks the lock classes that lockdep printed for the very same call sites."""
     known = list(tasks)
+    places: dict[int | None, int] = {}
+    for at, task in enumerate(known):
+        places.setdefault(task.pid, at)
+    for report in log.reports:
+        if report.locks is not None and report.locks.variant in _LEFT:
+            _keep_holding(known, places, report.locks, report)
+    open_waits = _OpenWaits(known)
     for report in log.reports:
         facts = report.locks
-        if facts is not None and facts.variant in _LEFT:
-            _keep_holding(known, facts, report)
         if facts is None or not (facts.chain or facts.acquiring):
             continue
         addresses = _addresses(facts)
-        for at, task in enumerate(known):
-            if task.waits is None or task.waits.kind != "lock" or task.waits.address is not None:
-                continue
-            known[at] = _with_classes(_matched(task, facts, report), addresses)
+        links = _by_function(facts)
+        for at in open_waits.concerned(facts, links, addresses):
+            known[at] = _with_classes(_matched(known[at], facts, report, links), addresses)
+            open_waits.settle(at, known[at])
     return [*known, *_named_owners(known)]
+
+
+class _OpenWaits:
+    """Tasks that wait for a lock of unknown address, by what a lockdep report may tell of them."""
+
+    def __init__(self, tasks: Sequence[TaskLocks]) -> None:
+        self._by_pid: dict[int, list[int]] = {}
+        self._by_function: dict[str, list[int]] = {}
+        self._by_class: dict[str, list[int]] = {}
+        self._open: set[int] = set()
+        for at, task in enumerate(tasks):
+            self.settle(at, task)
+            if at not in self._open or task.waits is None:
+                continue
+            self._by_pid.setdefault(task.pid, []).append(at)
+            if task.waits.where is not None:
+                function = base_name(task.waits.where.function)
+                self._by_function.setdefault(function, []).append(at)
+
+    def settle(self, at: int, task: TaskLocks) -> None:
+        """Enter what is known of task number `at` now."""
+        waits = task.waits
+        if waits is None or waits.kind != "lock" or waits.address is not None:
+            self._open.discard(at)
+            return
+        self._open.add(at)
+        classes = {use.lock_class for use in (*task.holds, waits) if use.address is None}
+        for name in classes - {None}:
+            self._by_class.setdefault(str(name), []).append(at)
+
+    def concerned(
+        self,
+        facts: LockdepFacts,
+        links: Mapping[str, list[_Order]],
+        addresses: Mapping[str, set[int]],
+    ) -> list[int]:
+        """Whom a report may tell something of, ascending."""
+        found = set(self._by_pid.get(facts.pid, ())) if facts.pid is not None else set()
+        found.update(at for name in links for at in self._by_function.get(name, ()))
+        found.update(at for name in addresses for at in self._by_class.get(name, ()))
+        return sorted(found & self._open)
+
+
+_Order = tuple[ChainLink, ChainLink, Frame]
+"""A link of a chain, the one it was taken under, and the first own frame of its stack."""
+
+
+def _by_function(facts: LockdepFacts) -> dict[str, list[_Order]]:
+    found: dict[str, list[_Order]] = {}
+    for link, held in itertools.pairwise(facts.chain):
+        own = own_frame(link.frames)
+        if own is not None:
+            found.setdefault(base_name(own.symbol), []).append((link, held, own))
+    return found
 
 
 def _named_owners(known: Sequence[TaskLocks]) -> list[TaskLocks]:
@@ -61,34 +120,38 @@ def _named_owners(known: Sequence[TaskLocks]) -> list[TaskLocks]:
     return [TaskLocks(*owner, holds=tuple(held)) for owner, held in missing.items()]
 
 
-def _keep_holding(known: list[TaskLocks], facts: LockdepFacts, report: Report) -> None:
+def _keep_holding(
+    known: list[TaskLocks], places: dict[int | None, int], facts: LockdepFacts, report: Report
+) -> None:
     """A task that left the kernel, or died, with locks held: it holds them still."""
     if facts.task is None or facts.pid is None or not facts.holding:
         return
-    at = next((n for n, task in enumerate(known) if task.pid == facts.pid), None)
+    at = places.get(facts.pid)
     task = known[at] if at is not None else TaskLocks(facts.task, facts.pid)
     for ref in facts.holding:
         task = _with_hold(task, ref, report)
     if task.waits is None:
         task = replace(task, fate=_LEFT[facts.variant], running=False)
     if at is None:
+        places[facts.pid] = len(known)
         known.append(task)
     else:
         known[at] = task
 
 
-def _matched(task: TaskLocks, facts: LockdepFacts, report: Report) -> TaskLocks:
+def _matched(
+    task: TaskLocks, facts: LockdepFacts, report: Report, links: Mapping[str, list[_Order]]
+) -> TaskLocks:
     acquiring = facts.acquiring
     if acquiring and acquiring.at and facts.pid == task.pid and site_of(acquiring.at) in task.sites:
         task = _with_wait(task, acquiring, report)
         for ref in facts.holding:
             task = _with_hold(task, ref, report)
         return task
-    for link, held in itertools.pairwise(facts.chain):
-        own = own_frame(link.frames)
-        if own is None or not _is_waitsite_of(task, own) or not _same_way(task, link, own):
-            continue
-        return _with_hold(_with_wait(task, link.lock, report), held.lock, report, read=True)
+    place = task.waits.where if task.waits else None
+    for link, held, own in links.get(base_name(place.function), ()) if place else ():
+        if _same_way(task, link, own):
+            return _with_hold(_with_wait(task, link.lock, report), held.lock, report, read=True)
     return task
 
 
@@ -99,11 +162,6 @@ def _same_way(task: TaskLocks, link: ChainLink, own: Frame) -> bool:
         return False
     mine = task.sites[task.sites.index(way[0]) :]
     return all(one == other for one, other in zip(way, mine, strict=False))
-
-
-def _is_waitsite_of(task: TaskLocks, own: Frame) -> bool:
-    waits = task.waits
-    return bool(waits and waits.where and base_name(own.symbol) == base_name(waits.where.function))
 
 
 def _with_wait(task: TaskLocks, ref: LockRef, report: Report) -> TaskLocks:

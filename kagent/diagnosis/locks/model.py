@@ -15,10 +15,12 @@ __all__ = [
     "TaskGroup",
     "TaskLocks",
     "class_label",
-    "identities",
     "is_one",
+    "likeness",
+    "offered",
     "plain_class",
     "same_lock",
+    "wanted",
 ]
 
 DIED = "died in the earlier oops"
@@ -109,6 +111,8 @@ class TaskLocks:
     reads_rcu: str = ""
     """Why it holds up RCU grace periods, if it does."""
     blocked_seconds: int | None = None
+    unread: int = 0
+    """Frames of its stack, the outermost, in which no lock was looked for."""
     evidence: tuple[Evidence, ...] = ()
 
 
@@ -124,17 +128,37 @@ class TaskGroup:
         return tuple(task for stack in self.stacks for task in stack)
 
 
-def identities(use: LockUse) -> set[str]:
-    """Everything by which `same_lock` may recognise a lock: uses that share none are different."""
-    found = set()
-    if use.address is not None:
-        found.add(f"address {use.address}")
+def offered(use: LockUse) -> set[str]:
+    """Keys under which who wants a lock may find this one; see `wanted`."""
+    found = _names(use)
+    found |= {f"class tail {_tail(plain_class(use.lock_class))}"} if use.lock_class else set()
+    found |= {f"member tail {_tail(use.member)}"} if use.member else set()
+    return found
+
+
+def wanted(use: LockUse) -> set[str]:
+    """Keys that every use shares one of with `use` if `same_lock` can take the two for one.
+
+    Addresses are left to the caller: where both are known, they alone decide.
+    """
+    found = _names(use)
+    found |= {f"member tail {_tail(plain_class(use.lock_class))}"} if use.lock_class else set()
+    found |= {f"class tail {_tail(use.member)}"} if use.member else set()
+    return found
+
+
+def likeness(use: LockUse) -> tuple[object, ...]:
+    """All that `same_lock` looks at, but for the address."""
+    return (use.kind, use.type, use.instance, use.home, use.lock_class, use.path, use.members)
+
+
+def _names(use: LockUse) -> set[str]:
+    found = {f"member {name}" for name in use.members}
     for name in (use.instance, plain_class(use.lock_class) if use.lock_class else None):
         if name:
             found.add(f"name {name}")
-    for name in (use.member, plain_class(use.lock_class) if use.lock_class else None):
-        if name:
-            found.add(f"member {_tail(name)}")
+    if use.path:
+        found.add(f"path {use.path}")
     return found
 
 

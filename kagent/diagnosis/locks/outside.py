@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from kagent.diagnosis.locks.edges import MAX_CANDIDATES, Edge, never_served
+from kagent.diagnosis.locks.edges import Edge, never_served
 from kagent.diagnosis.locks.leaks import leaks
-from kagent.diagnosis.locks.model import DIED, LockUse, TaskLocks, identities, same_lock
+from kagent.diagnosis.locks.model import DIED, LockUse, TaskLocks, likeness, same_lock
+from kagent.diagnosis.locks.owners import Owners
 from kagent.diagnosis.locks.words import at, edge_fact, label, named, victim, what
 from kagent.diagnosis.reader import Reader
 from kagent.resolution import Culprit, Deadlock, Evidence, Finding
@@ -21,32 +21,43 @@ Verdict = tuple[Deadlock, list[Finding], list[Evidence]]
 
 def behind(edges: Sequence[Edge], roots: Iterable[int]) -> list[int]:
     """Tasks that wait, directly or through others, for one of `roots`; in index order."""
+    return sorted(_reach(_waiters(edges), roots))
+
+
+def _waiters(edges: Sequence[Edge]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for edge in edges:
+        found.setdefault(edge.owner, []).append(edge.waiter)
+    return found
+
+
+def _reach(waiters: Mapping[int, Sequence[int]], roots: Iterable[int]) -> set[int]:
     reached = set(roots)
-    grew = True
-    while grew:
-        more = {edge.waiter for edge in edges if edge.owner in reached} - reached
-        grew = bool(more)
-        reached |= more
-    return sorted(reached)
+    open_ends = list(reached)
+    while open_ends:
+        for waiter in waiters.get(open_ends.pop(), ()):
+            if waiter not in reached:
+                reached.add(waiter)
+                open_ends.append(waiter)
+    return reached
 
 
-def undecided(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> Verdict | None:
+def undecided(tasks: Sequence[TaskLocks], edges: Sequence[Edge], owners: Owners) -> Verdict | None:
     """Stuck on locks that nothing tells from others: a cycle can be neither shown nor ruled out.
 
     For graphs without a cycle that could be named.
     """
     waiting = {edge.waiter for edge in edges}
     knotted = never_served(tasks, edges)
-    held = Counter(key for task in tasks for key in {k for u in task.holds for k in identities(u)})
     stuck = [
         task
         for index, task in enumerate(tasks)
         if task.waits and _matters(task) and not task.waits.timed
-        and (index in knotted or (index not in waiting and _unidentified(task.waits, held)))
+        and (index in knotted or (index not in waiting and _unidentified(task, owners)))
     ]  # fmt: skip
     if not stuck:
         return None
-    names = ", ".join(f"{named(task)} waits for {_wait(task)}" for task in stuck[:8])
+    names = _some([f"{named(task)} waits for {_wait(task)}" for task in stuck])
     reason = (
         f"{names}: the log alone does not say which lock that is nor who holds it, so a deadlock "
         "is neither shown nor ruled out; debug info and source of that code would tell"
@@ -59,13 +70,14 @@ def undecided(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> Verdict | No
     return deadlock, [claim], []
 
 
-def _unidentified(waits: LockUse, held: Counter[str]) -> bool:
+def _unidentified(task: TaskLocks, owners: Owners) -> bool:
     """A lock that nothing tells from others, or only from too many: its type is held by many."""
+    waits = task.waits
+    if waits is None or waits.kind != "lock":
+        return False
     known = (waits.address, waits.lock_class, waits.member, waits.instance, waits.expression)
-    nameless = all(one is None for one in known)
     typed = waits.address is None and waits.instance is None and waits.path is None
-    one_of_many = typed and any(held[key] > MAX_CANDIDATES for key in identities(waits))
-    return waits.kind == "lock" and (nameless or one_of_many)
+    return all(one is None for one in known) or (typed and owners.is_crowd(task))
 
 
 def _wait(task: TaskLocks) -> str:
@@ -109,13 +121,18 @@ def _unowned(
     waits = tasks[root].waits
     assert waits is not None
     waiting = {edge.waiter for edge in edges}
-    first = [
-        index
-        for index, task in enumerate(tasks)
-        if index not in waiting and task.waits is not None and same_lock(task.waits, waits)[0]
-    ]
+    alike: dict[object, bool] = {}
+    first = []
+    for index, task in enumerate(tasks):
+        if index in waiting or task.waits is None:
+            continue
+        key = task.waits.address, likeness(task.waits)
+        if key not in alike:
+            alike[key] = same_lock(task.waits, waits)[0]
+        if alike[key]:
+            first.append(index)
     queue = behind(edges, first)
-    names = ", ".join(named(tasks[index]) for index in first[:8])
+    names = _some([named(tasks[index]) for index in first])
     verb = "waits" if len(first) == 1 else "wait"
     reason = (
         f"No cycle is seen: {names} {verb} for {what(waits)}."
@@ -140,6 +157,15 @@ def _uses(task: TaskLocks) -> LockUse:
     return task.waits
 
 
+def _some(names: Sequence[str]) -> str:
+    """The first few of them, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+_SHOWN = 8
+
+
 def _queue(
     tasks: Sequence[TaskLocks], edges: Sequence[Edge], root: int, queue: Sequence[int]
 ) -> str:
@@ -151,24 +177,46 @@ def _queue(
         for use in tasks[root].holds
         if any(edge.owner == root and edge.lock == use for edge in edges)
     ]
-    names = ", ".join(named(tasks[index]) for index in queue[:8])
-    more = f" and {len(queue) - 8} more" if len(queue) > 8 else ""
+    names = _some([named(tasks[index]) for index in queue])
     through = f" behind {', '.join(dict.fromkeys(holds))}" if holds else ""
     verb = "queues" if len(queue) == 1 else "queue"
-    return f" {names}{more} only {verb}{through}."
+    return f" {names} only {verb}{through}."
 
 
 def _root(tasks: Sequence[TaskLocks], edges: Sequence[Edge]) -> int | None:
     """The task at the end of most waits: it waits for nobody in the log."""
+    waiters = _waiters(edges)
     waiting = {edge.waiter for edge in edges}
-    wanted = {edge.owner for edge in edges}
     ends = [
         index
         for index, task in enumerate(tasks)
-        if index not in waiting and (index in wanted or _matters(task))
+        if index not in waiting and (index in waiters or _matters(task))
     ]
-    return max(ends, key=lambda index: (len(behind(edges, [index])), _rank(tasks[index]), -index),
-               default=None)  # fmt: skip
+    sizes = _queue_sizes(waiters, ends)
+    return max(ends, key=lambda index: (sizes[index], _rank(tasks[index]), -index), default=None)
+
+
+def _queue_sizes(waiters: Mapping[int, Sequence[int]], ends: Sequence[int]) -> dict[int, int]:
+    """How many wait, directly or through others, for each of `ends`.
+
+    Ends with the same direct waiters have the same queue, which is counted once. Beyond
+    `_MAX_COUNTED` steps, which only queues woven into each other by the thousand take, the direct
+    waiters stand for all: the longest of these queues are counted first.
+    """
+    known: dict[tuple[int, ...], int] = {}
+    sizes: dict[int, int] = {}
+    steps = 0
+    for end in sorted(ends, key=lambda index: -len(waiters.get(index, ()))):
+        first = tuple(waiters.get(end, ()))
+        if first not in known:
+            reached = len(_reach(waiters, first)) if steps < _MAX_COUNTED else len(first)
+            known[first] = reached
+            steps += reached
+        sizes[end] = known[first] + 1
+    return sizes
+
+
+_MAX_COUNTED = 2_000_000
 
 
 def _matters(task: TaskLocks) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from kagent.diagnosis.helpers import base_name
 from kagent.diagnosis.locks.model import LockUse, class_label, plain_class, same_lock
@@ -34,6 +35,7 @@ from kagent.resolution import (
     Deadlock,
     Evidence,
     Finding,
+    LeftOut,
     SourcePoint,
     evidence,
     merge_evidence,
@@ -55,6 +57,9 @@ _IRQS = {
     "NMI": "non-maskable interrupt",
     "RECLAIM_FS": "memory reclaim",
 }
+_MAX_LINKS = 64
+"""Of a chain that are told: real ones have some dozen."""
+_T = TypeVar("_T")
 _ATOMIC = ("scheduling while atomic", "sleeping function called from invalid context")
 
 
@@ -84,15 +89,43 @@ class Possible:
         self.types = types
         self.ledger: list[Evidence] = []
         self.twins: set[str] = set()
+        self.left_out: list[LeftOut] = []
 
     def verdict(self) -> Verdict | None:
         """None when the log has no such report."""
         for report in self.log.reports:
             if report.locks is not None:
-                return self._lockdep(report, report.locks)
+                return self._lockdep(report, self._shortened(report.locks))
             if any(word in report.header for word in _ATOMIC):
                 return self._atomic(report)
         return None
+
+    def _shortened(self, facts: LockdepFacts) -> LockdepFacts:
+        """`facts` with the ends of an endless chain or path; that it is a circle stays true."""
+        path = facts.irq.path if facts.irq else ()
+        for what, links in (("chain", facts.chain), ("path", path)):
+            if len(links) > _MAX_LINKS:
+                self.left_out.append(
+                    LeftOut(
+                        what=f"links of lockdep's {what}",
+                        kept=_MAX_LINKS,
+                        total=len(links),
+                        why="its ends are told; the links between lead from one to the other",
+                    )
+                )
+        if facts.irq is not None:
+            facts = replace(facts, irq=replace(facts.irq, path=_ends(path)))
+        held = facts.holding
+        if len(held) > _MAX_LINKS:
+            self.left_out.append(
+                LeftOut(
+                    what="locks that one task holds",
+                    kept=_MAX_LINKS,
+                    total=len(held),
+                    why="the first and the last are told; lockdep tracks 48 (MAX_LOCK_DEPTH)",
+                )
+            )
+        return replace(facts, chain=_ends(facts.chain), holding=_ends(held))
 
     def _lockdep(self, report: Report, facts: LockdepFacts) -> Verdict:
         who = f"{facts.task}/{facts.pid}" if facts.task else "a task"
@@ -249,7 +282,7 @@ class Possible:
         return _Step(where, _type_of(frames), taken)
 
     def _atomic(self, report: Report) -> Verdict:
-        held = [ref for task in report.tasks for ref in task.held]
+        held = list(_ends(tuple(ref for task in report.tasks for ref in task.held)))
         own = own_point(report.call_frames, self.symbols)
         place = f" in {own[1].function}()" if own else ""
         locks = f" while holding {', '.join(self._label(ref) for ref in held)}" if held else ""
@@ -284,6 +317,11 @@ class Possible:
     def _point(self, frames: Sequence[Frame]) -> SourcePoint | None:
         found = own_point(frames, self.symbols) if frames else None
         return found[1] if found else None
+
+
+def _ends(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    half = _MAX_LINKS // 2
+    return items if len(items) <= _MAX_LINKS else (*items[:half], *items[-half:])
 
 
 def _twins(facts: LockdepFacts) -> set[str]:

@@ -43,6 +43,7 @@ from kagent.symbols.model import Symbolized
 __all__ = ["analyse_task"]
 
 _MAX_FRAME_FACTS = 6
+"""Frames of a stack that are cited for it; what the graph rests on cites frames of its own."""
 _TIMED = re.compile(
     r"(?:wait_for_completion|wait_event|wait_on_bit|down|mutex_lock|io_schedule|wait_woken)\w*_timeout"
 )
@@ -96,7 +97,8 @@ class _Task(TaskStack):
             last_owner=task.last_owner,
             reads_rcu=_reads_rcu(task),
             blocked_seconds=task.blocked_seconds,
-            evidence=tuple(self.ledger),
+            unread=self.unread,
+            evidence=self.ledger,
         )
 
     # Waiting ------------------------------------------------------------------------------------

@@ -1,0 +1,213 @@
+"""Where settings come from, and in which order they count.
+
+A source is as strong as the user's say in it: the call or command line, then the environment,
+then a file named with ``--env-file``, then the user's own configuration file. The working
+directory is no source: whoever packs a tarball decides what lies there.
+
+This module knows names and files only; what a setting means is `kagent.settings`' business. It
+imports nothing heavy, so that commands without a graph can ask it for single values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from kagent.errors import InputError
+
+__all__ = [
+    "ALSO",
+    "Layer",
+    "Setting",
+    "Source",
+    "config_file",
+    "is_true",
+    "lookup",
+    "read_layers",
+    "unknown",
+]
+
+PREFIX = "KAGENT_"
+ALSO = {
+    "api_key": "OPENAI_API_KEY",
+    "base_url": "OPENAI_BASE_URL",
+    "debuginfod_urls": "DEBUGINFOD_URLS",
+}
+"""Variables of other programs that mean the same; ``KAGENT_*`` beside them wins."""
+
+_OF_THE_TESTS = ("KAGENT_TEST_", "KAGENT_FUZZ_")
+_ONLY_GIVEN_OR_EXPORTED = "env_file"
+_PATHS = frozenset({"vmlinux", "modules", "kernel_src", "debug_dir", "index", "source_map"})
+_MAX_FILE = 1 << 20
+
+
+class Source(IntEnum):
+    """Who set a value; a greater one is stronger."""
+
+    DEFAULT = 0
+    FILE = 1
+    ENV_FILE = 2
+    ENVIRONMENT = 3
+    GIVEN = 4
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value as it was written, where, and under which name."""
+
+    value: Any
+    source: Source
+    name: str
+
+    @property
+    def family(self) -> str:
+        """``KAGENT`` or ``OPENAI``: names that a user sets together share it."""
+        return self.name.partition("_")[0] if self.name.isupper() else PREFIX.rstrip("_")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one source sets: for each setting the names it was given under, the chosen one first."""
+
+    source: Source
+    settings: Mapping[str, tuple[Setting, ...]]
+
+
+def unknown(name: str, known: Collection[str], what: str) -> InputError:
+    """The error for a name that no setting has."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the settings are: {', '.join(sorted(known))}"
+    return InputError(f"unknown {what}: {name}", hint=hint)
+
+
+def read_layers(known: Collection[str], *, env_file: Path | None = None) -> list[Layer]:
+    """Environment, `env_file` and configuration file, the strongest first.
+
+    Raises:
+        InputError: a file cannot be read or is open to others, or a name is unknown.
+    """
+    environment = _variables(os.environ, Source.ENVIRONMENT, known)
+    named = environment.settings.get(_ONLY_GIVEN_OR_EXPORTED)
+    chosen = env_file or (Path(named[0].value) if named and named[0].value else None)
+    layers = [environment]
+    if chosen is not None:
+        layers.append(_env_file(chosen, known))
+    if (path := config_file()) is not None:
+        layers.append(_config(path, known))
+    return layers
+
+
+def lookup(name: str) -> Any:
+    """The raw value of one setting from environment or file; None where nobody sets it."""
+    found = _variables(os.environ, Source.ENVIRONMENT, {name}, strict=False).settings.get(name)
+    if found is None and (path := config_file()) is not None:
+        found = _config(path, {name}, strict=False).settings.get(name)
+    return found[0].value or None if found else None
+
+
+def is_true(value: Any) -> bool:
+    """Whether a raw value means yes, as in `Settings`."""
+    return value is True or str(value).strip().lower() in {"1", "true", "t", "yes", "y", "on"}
+
+
+def _variables(
+    values: Mapping[str, str | None], source: Source, known: Collection[str], *, strict: bool = True
+) -> Layer:
+    names = {PREFIX + name.upper(): name for name in known}
+    if strict:
+        for variable in values:
+            ours = variable.startswith(PREFIX) and not variable.startswith(_OF_THE_TESTS)
+            if ours and variable not in names:
+                raise unknown(variable, names, "setting")
+    settings = {}
+    for variable, name in names.items():
+        written = [one for one in (variable, ALSO.get(name)) if one and values.get(one) is not None]
+        if written:
+            settings[name] = tuple(Setting(values[one], source, one) for one in written)
+    return Layer(source, settings)
+
+
+def _env_file(path: Path, known: Collection[str]) -> Layer:
+    from dotenv import dotenv_values
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            values = dotenv_values(stream=file, interpolate=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--env-file {path}: {_reason(error)}") from error
+    if PREFIX + _ONLY_GIVEN_OR_EXPORTED.upper() in values:
+        raise InputError(f"--env-file {path} names another one")
+    return _variables(values, Source.ENV_FILE, known)
+
+
+def config_file() -> Path | None:
+    """``kagent/config.toml`` in the user's own configuration directory, if it is there.
+
+    The directory is that of the XDG base directory specification, by which a relative
+    ``XDG_CONFIG_HOME`` does not count.
+    """
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    home = os.environ.get("HOME", "")
+    if Path(named).is_absolute():
+        base = Path(named)
+    elif Path(home).is_absolute():
+        base = Path(home, ".config")
+    else:
+        return None
+    path = base / "kagent" / "config.toml"
+    return path if path.exists() else None
+
+
+def _config(path: Path, known: Collection[str], *, strict: bool = True) -> Layer:
+    import tomllib
+
+    try:
+        with path.open("rb") as file:
+            _require_own(path, os.fstat(file.fileno()))
+            _require_own(path.parent, path.parent.stat())
+            values = tomllib.loads(file.read(_MAX_FILE).decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {_reason(error)}") from error
+    settings = {}
+    for name, value in values.items():
+        if name not in known or name == _ONLY_GIVEN_OR_EXPORTED:
+            if strict:
+                raise unknown(name, set(known) - {_ONLY_GIVEN_OR_EXPORTED}, f"setting in {path}")
+            continue
+        if name in _PATHS:
+            value = _absolute(value, name, path)
+        settings[name] = (Setting(value, Source.FILE, name),)
+    return Layer(Source.FILE, settings)
+
+
+def _require_own(path: Path, found: os.stat_result) -> None:
+    """As ssh asks of its files: the user's own or root's, and nobody else may write."""
+    if found.st_uid not in (os.geteuid(), 0):
+        raise InputError(f"{path} belongs to another user", hint=f"chown $USER {path}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InputError(f"{path} can be written by others", hint=f"chmod go-w {path}")
+
+
+def _absolute(value: Any, name: str, path: Path) -> Any:
+    """Paths with ``~`` for the home directory; a relative one would depend on where one stands."""
+    if isinstance(value, list):
+        return [_absolute(one, name, path) for one in value]
+    if not isinstance(value, str) or not value:
+        return value
+    old, equals, target = value.partition("=") if name == "source_map" else ("", "", value)
+    target = os.path.expanduser(target)  # noqa: PTH111 - may be PATH@REV
+    if not Path(target).is_absolute():
+        raise InputError(f"{path}: {name} = {value!r} is not an absolute path")
+    return old + equals + target
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return " ".join(str(error).split())[:200]
