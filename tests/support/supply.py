@@ -2,6 +2,7 @@
 
     python tests/support/supply.py          # fails where docs/dependencies.md is behind
     python tests/support/supply.py --write  # brings its table of licences up to date
+    python tests/support/supply.py --oldest # prints the lowest version of every dependency
 
 The table needs everything of requirements.lock installed, as `.ci/run` has it.
 """
@@ -31,6 +32,7 @@ __all__ = [
     "declared",
     "licence_of",
     "locked",
+    "oldest",
     "rows_of",
     "table",
     "users",
@@ -196,8 +198,21 @@ def rows_of(text: str) -> dict[str, tuple[str, str]]:
     return {name: (licence, by) for name, licence, by in rows if name != "package"}
 
 
+def oldest() -> Iterator[str]:
+    """The lower bound of each dependency, as constraints for pip."""
+    for requirements in declared().values():
+        for one in requirements:
+            for spec in one.specifier:
+                if spec.operator == ">=":
+                    at = f"; {one.marker}" if one.marker else ""
+                    yield f"{one.name}=={spec.version}{at}"
+
+
 def main() -> None:
-    """Write the table, or compare it."""
+    """Write the table, compare it, or print the lower bounds."""
+    if "--oldest" in sys.argv[1:]:
+        print("\n".join(sorted(set(oldest()))))
+        return
     old = DOCUMENT.read_text("utf-8")
     head, _, rest = old.partition(BEGIN)
     new = head + BEGIN + table() + END + rest.partition(END)[2]
