@@ -40,6 +40,7 @@ _LOCK_PATTERN = re.compile(r"LOCKDEP|HANG|deadlock|hung|lockup|stall", re.IGNORE
 _PLAIN = re.compile(r"[\w.+~-]{1,128}")
 """What may be put into a command line that somebody pastes into a shell."""
 _HARDLY = 0.2
+_NAMED = 8
 
 
 def advise(
@@ -91,8 +92,9 @@ def _fix(
         what = fault.expression or f"{fault.struct}.{fault.member}"
         steps.append(f"without a known fix: check `{what}` before its use in "
                      f"{place.function}(){line}, and find who left it so")  # fmt: skip
-    if _out_of_tree(report):
-        modules = ", ".join(_blamed_modules(report)) or "the module"
+    foreign = [name for name in _blamed_modules(report) if name in report.context.out_of_tree]
+    if foreign:
+        modules = ", ".join(foreign)
         steps.append(f"report it to whoever ships {modules}: it is not part of the kernel tree")
     return steps
 
@@ -108,6 +110,12 @@ def _mitigate(report: Report, fault: Fault | None) -> list[str]:
     modules = _blamed_modules(report)
     if fault is not None and fault.module and fault.module not in modules:
         modules.append(fault.module)
+    if "O" in (report.context.taint or "") and not set(modules) & set(report.context.out_of_tree):
+        # Documentation/admin-guide/reporting-issues.rst: first without what is not the kernel's.
+        named = ", ".join(report.context.out_of_tree[:_NAMED])
+        steps.append(f"run the workload without out-of-tree modules{named and f' ({named})'}: "
+                     "they taint this kernel, and may have damaged what it met here")  # fmt: skip
+        modules = []
     steps += [
         f"until it is fixed, do not load it: echo 'blacklist {module}' > "
         f"/etc/modprobe.d/{module}.conf && modprobe -r {module}"
@@ -130,11 +138,6 @@ def _blamed_modules(report: Report) -> list[str]:
         frames.insert(0, report.locks.acquiring.at)
     frames += [frame for task in report.tasks for frame in task.frames if frame.reliable]
     return list(dict.fromkeys(f.module for f in frames if f.module))
-
-
-def _out_of_tree(report: Report) -> bool:
-    """Taint flag O, and the trace runs through a module."""
-    return "O" in (report.context.taint or "") and bool(_blamed_modules(report))
 
 
 # Missing data -----------------------------------------------------------------------------------

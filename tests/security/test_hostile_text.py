@@ -95,7 +95,7 @@ ACTIVE = [
 ]
 REFERENCES = re.compile(
     r"(?:^|\W)@[a-z0-9]|#\d|\bGH-\d|(?:^|\W)[!~%$&^]\d|\b[0-9a-f]{7,40}\b"
-    r"|:[a-z0-9_+-]+:|\b(?:bug|comment|attachment)s?\s+#?\d|://|\bwww\.|\w@\w|\.com\b"
+    r"|:[a-z0-9_+-]+:|\b(?:bug|comment|attachment)s?\s*#?\d|://|\bwww\.|\w@\w|\.com\b"
     r"|\[\[|\[TOC\]|\[issue:|\{\+|\[-|\$",
     re.IGNORECASE,
 )
