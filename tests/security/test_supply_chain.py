@@ -243,9 +243,31 @@ def test_the_licence_files_of_the_project_are_shipped():
         assert (supply.ROOT / name).is_file()
 
 
-def test_security_md_and_the_attack_tests_agree():
-    here = {path.name for path in Path(__file__).parent.glob("test_*.py")}
-    named = set(
-        re.findall(r"tests/security/(test_\w+\.py)", (supply.ROOT / "SECURITY.md").read_text())
-    )
-    assert named == here
+def attackers() -> dict[str, list[str]]:
+    """Who attacks, by SECURITY.md, to the files that try it."""
+    text = (supply.ROOT / "SECURITY.md").read_text("utf-8").partition("## Who attacks")[2]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    return {row[0].strip(): re.findall(r"`(tests/[\w/]+\.py)`", row[-1]) for row in rows[1:]}
+
+
+def test_every_attacker_of_security_md_is_tried():
+    assert len(attackers()) >= 9
+    for who, files in attackers().items():
+        assert files, f"nothing proves what stops: {who}"
+        for file in files:
+            assert (supply.ROOT / file).is_file(), f"{who}: {file} is not there"
+
+
+def test_every_attack_test_has_its_attacker_in_security_md():
+    here = {f"tests/security/{path.name}" for path in Path(__file__).parent.glob("test_*.py")}
+    assert here <= {file for files in attackers().values() for file in files}
+
+
+def test_the_source_archive_carries_what_is_linked_and_the_documents():
+    (included,) = re.findall(r"targets\.sdist\]\ninclude = \[(.+?)\]", PYPROJECT, re.DOTALL)
+    names = {name.strip("/") for name in re.findall(r'"(.+?)"', included)}
+    assert all((supply.ROOT / name).exists() for name in names)
+    for document in ("README.md", "SECURITY.md", "CHANGELOG.md"):
+        text = (supply.ROOT / document).read_text("utf-8")
+        linked = re.findall(r"\]\((?!\w+:)([^)#]+)", text)
+        assert {document, *(target.partition("/")[0] for target in linked)} <= names
