@@ -37,7 +37,7 @@ dmesg | kagent analyze
 
 """ + " · ".join(f"{code:d} {meaning}" for code, meaning in EXIT_CODES.items())
 _GROUPS = ("source", "index")
-_PACKAGES = ("langgraph", "langchain", "drgn", "faiss-cpu", "pydantic", "typer")
+_PACKAGES = ("langgraph", "langchain-core", "drgn", "faiss-cpu", "pydantic", "typer")
 
 
 class _Commands(TyperGroup):

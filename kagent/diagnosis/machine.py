@@ -74,6 +74,7 @@ def read_machine(
             "code",
             f"instruction at the PC: {decoded.text}",
             log_origin(report.span) if report.code else "the debug file: the log has no code bytes",
+            author="kernel" if report.code else "debug-info",
         )
     )
     if not _is_memory_fault(report):

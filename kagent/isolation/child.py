@@ -105,16 +105,28 @@ def _bare_packages(module: str) -> None:
 def _confine(memory: int) -> None:
     import resource
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    limits = (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_FSIZE, 1 << 20),
+    )
+    for kind, limit in limits:
+        lowest = _at_most(limit, resource.getrlimit(kind)[1])
+        resource.setrlimit(kind, (lowest, lowest))
     try:  # where memory runs out all the same, this process goes first
         score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     except OSError:
         return
     os.write(score, b"1000")
     os.close(score)
+
+
+def _at_most(limit: int, hard: int) -> int:
+    """The limit, or the lower one that this process was started with and may not raise."""
+    import resource
+
+    return limit if hard == resource.RLIM_INFINITY else min(limit, hard)
 
 
 def _die_with_the_parent(lifeline: int) -> None:
@@ -184,7 +196,7 @@ def _allow_cpu(seconds: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime) + 1 + seconds * min(os.cpu_count() or 1, 4)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (_at_most(limit, hard), hard))
 
 
 def plain_fields(value: Any) -> dict[str, Any]:

@@ -52,6 +52,8 @@ _WORKQUEUE = re.compile(r"Workqueue: (.{1,200})")
 _MODULES = re.compile(r"Modules linked in:(.*)")
 _UNLOADED = re.compile(r"\[last unloaded: ([\w-]{1,64})")
 _MODULE = re.compile(r"[\w-]{1,64}(?=[(\s]|$)")
+# kernel/module/main.c, module_flags(): the taints of one module, then + or - as it comes or goes.
+_MARKED_FOREIGN = re.compile(r"(?<![\w-])([\w-]{1,64})\([A-Z]{0,16}O[A-Z]{0,16}[+-]?\)")
 _QUIET_FACTS = re.compile(
     r"REGS: |R:\d T:\d|Failing address:|Fault in |\*pde = |\(ftrace buffer|Flags: nZ|Control: "
     r"|LR (?:is at|\[)|lr {0,4}: |ra {1,4}: |Process \S{1,64} \(pid|Backtrace:|Mem abort"
@@ -181,5 +183,6 @@ def freeze_context(draft: Draft, block: Block, frames: Sequence[Frame]) -> Conte
         workqueue=block.workqueue,
         modules=tuple(_MODULE.findall(modules)),
         unloaded=unloaded[1] if unloaded else None,
+        out_of_tree=tuple(dict.fromkeys(_MARKED_FOREIGN.findall(facts.get("modules", "")))),
         time=draft.header.time,
     )

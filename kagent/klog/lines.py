@@ -173,9 +173,14 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
 
 
 def _as_user(raw: bytes, at: int) -> tuple[int, float | None, str]:
-    """A line whose facility is not the kernel's; its time is printk()'s all the same."""
+    """A line whose facility is not the kernel's; time and caller are printk()'s all the same."""
     if match := _STAMP.match(raw, at):
-        at = match.end() + (raw[match.end() : match.end() + 1] == b" ")
+        at = match.end()
+        if raw.startswith(_NO_CALLER, at):
+            at += len(_NO_CALLER)
+        elif caller := _CALLER.match(raw, at):
+            at = caller.end()
+        at += raw[at : at + 1] == b" "
         return at, float(match[1] + b"." + match[2]), USER
     return at, None, USER
 

@@ -76,6 +76,10 @@ class Context:
     """``Modules linked in:``, without taint flags."""
     unloaded: str | None = None
     """The module that was unloaded last, where the log says so."""
+    out_of_tree: tuple[str, ...] = ()
+    """Modules that the log itself marks as built outside of the kernel's tree: ``nvidia(PO)``.
+
+    The taint letter O alone is of the whole kernel and proves it of no module."""
     time: float | None = None
 
 

@@ -367,7 +367,7 @@ def main() -> None:
     parser.add_argument("--analysis-mb", type=float, default=1, help="of log for the analysis")
     parser.add_argument("--only", help="a part of the names of dimensions to measure")
     args = parser.parse_args()
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = Settings()
     analyze(_reports(1), settings=settings)  # imports
     steps: list[tuple[str, float, Callable[[str], object]]] = [
         ("parse", args.max_mb, parse_log),

@@ -261,9 +261,9 @@ class _Worker:
             return None
         self._before = (self._before[0] + done + 1, self._before[1] + cpu)
         self.cell.put(index, 0, 0.0, (0.0, -1))
+        trace = self._errors.read_text("utf-8", "replace")[-2000:]  # before a successor clears it
         if (following := index + self.span.step) < self.span.stop:
             self._start(following)
-        trace = self._errors.read_text("utf-8", "replace")[-2000:]
         return {"index": str(index), "kind": _cause(code), "trace": trace}
 
     def kill(self) -> None:

@@ -49,7 +49,7 @@ def some_vmlinux(request: pytest.FixtureRequest) -> Path:
 
 def test_the_bundled_crash_down_to_the_system_call(debian_vmlinux: Path, tmp_path: Path) -> None:
     shutil.copy(DEMO / "tidelink.ko.xz", tmp_path)
-    settings = Settings(_env_file=None, vmlinux=debian_vmlinux, modules=tmp_path)  # type: ignore[call-arg]
+    settings = Settings(vmlinux=debian_vmlinux, modules=tmp_path)
     resolution = analyze((DEMO / "console.log").read_text(), settings=settings)
     report = resolution.reports[0]
     lines = {f.symbol: f"{f.file}:{f.line}" for f in report.frames if f.reliable and f.offset}

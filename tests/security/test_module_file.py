@@ -184,6 +184,30 @@ def test_no_orphan_after_the_parent_was_killed(what: str) -> None:
     assert soon(lambda: gone(child) or Path(f"/proc/{child}/stat").read_text().split()[2] == "Z")
 
 
+UNDER_LIMITS = """
+import resource
+for kind, limit in ((resource.RLIMIT_AS, 2 << 30), (resource.RLIMIT_NOFILE, 100),
+                    (resource.RLIMIT_CPU, 20)):
+    resource.setrlimit(kind, (limit, limit))
+from kagent.isolation import Job, Subject, Worker
+well = Job("drgn", "support.misbehaving:well", int)
+print(Worker(path={path!r}).call(well, about=Subject("a", "a.ko")))
+"""
+
+
+def test_the_child_lives_with_lower_limits_of_its_user() -> None:
+    """A process may not raise a hard limit that a shell or a batch system gave it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PATH)}
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_LIMITS.format(path=PATH)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert done.stdout.strip().isdecimal(), done.stderr
+
+
 def test_a_fork_leaves_its_parents_child_alone(worker: Worker) -> None:
     pid = worker.call(job("well"), about=FILE)
     program = f"""

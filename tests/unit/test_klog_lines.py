@@ -137,6 +137,8 @@ def test_prose_around_a_report() -> None:
         ("<6>[    1.250000] (CPU:0-pid:7:init) x", "x", 1.25, "T7"),
         ("[    1.250000]  (2)[81:kworker/2:1]x", None, None, ""),
         ("[1234.123][ T1] x", "x", None, ""),
+        ("<12>[    1.5][   T61] said", "said", 1.5, "user"),
+        ("<12>[    1.5][ T1] said", "said", 1.5, "user"),
         ("[1.0]x", "[1.0]x", None, ""),
         ("11-12 10:11:12.123     0     0 E         : [    1.250000] x", "x", 1.25, "console"),
         ("plain words", "plain words", None, ""),

@@ -51,6 +51,10 @@ def test_a_trace_without_stamps_gets_the_constants() -> None:
             "Nov 12 10:11:12 box kernel:  vfs_read+0x1/0x2",
             "Nov 12 10:11:12 box kernel: [1234.123][ T1] vfs_read+0x1/0x2",
         ),
+        (  # what a program wrote to /dev/kmsg; printk() stamps it as it does its own
+            "<12>[   33.960660] vfs_read+0x1/0x2",
+            "<12>[   33.960660][ T1] vfs_read+0x1/0x2",
+        ),
         (">  vfs_read+0x1/0x2", ">  [1234.123][ T1] vfs_read+0x1/0x2"),
         (
             "([<000003ff8012a0b6>] probe_one+0x36/0xb0 [tool])",
