@@ -129,6 +129,7 @@ class CommitIndex:
 
         Raises:
             MissingDataError: a source is not where it was.
+            IndexCorruptError: a file of the index has changed since it was built.
         """
         store, self.notes = self._store, ()
         before = store.manifest.sources
@@ -138,6 +139,8 @@ class CommitIndex:
             return 0
         gone = [hash for old, new in zip(before, now, strict=True) if (hash := grew(old, new))]
         known = set(store.hashes()) if gone else set()
+        if not gone:
+            store.check_files()
         job = Job(now, self._embedder) if gone else Job(now, self._embedder, store, before)
         added = run_job(job, store.directory, progress)
         learnt = store.manifest.learnt_from

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _KIND = "kagent-commit-index"
 _MAX_MANIFEST = 1 << 20
 
@@ -126,11 +126,13 @@ def read_manifest(directory: Path) -> Manifest:
         raise IndexCorruptError(f"{directory / MANIFEST} is damaged", hint=rebuild) from error
     if not isinstance(data, dict) or data.get("kind") != _KIND:
         raise InputError(f"not a commit index: {directory}", hint=f"{MANIFEST} is of another kind")
-    if data.get("schema_version") != SCHEMA_VERSION:
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        older = isinstance(version, int) and version < SCHEMA_VERSION
         raise IndexCorruptError(
-            f"the index {directory} has schema {data.get('schema_version')}, this kagent reads "
-            f"{SCHEMA_VERSION}",
-            hint=rebuild,
+            f"the index {directory} has schema {version}, this kagent reads {SCHEMA_VERSION}"
+            + (": an older kagent built it" if older else ""),
+            hint=rebuild if older else f"use the kagent that built it, or {rebuild}",
         )
     try:
         return Manifest.model_validate(data)

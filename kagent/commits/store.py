@@ -2,10 +2,10 @@
 
 SQLite holds what ranking needs of each commit, the texts (compressed), and postings: for each
 word, function, file, identifier, symbol named in a message, fixed and reverted hash, the ids of its
-commits (`kagent.commits.postings`); for words with a weight. Words are ranked by BM25 over these
-lists: SQLite's own FTS5 takes twenty times as long and twice the space for the same order. An
-opened store keeps its files open, so it works on unharmed while a new index takes the directory's
-place.
+commits (`kagent.commits.postings`); for words with a weight. Each row has its sum
+(`kagent.commits.sums`). Words are ranked by BM25 over these lists: SQLite's own FTS5 takes twenty
+times as long and twice the space for the same order. An opened store keeps its files open, so it
+works on unharmed while a new index takes the directory's place.
 """
 
 from __future__ import annotations
@@ -31,17 +31,33 @@ from kagent.commits.packing import patch_key, subject_key, unpack_commit
 from kagent.commits.postings import Ids, decode_ids
 from kagent.commits.prepare import KINDS, SUPERSEDED, TRUNCATED, WEIGHT_UNIT, PostingKind
 from kagent.commits.quoted import Quote, unpack_quotes
+from kagent.commits.sums import add_row_sum
 from kagent.commits.traits import POSTED
 from kagent.commits.vectors import open_vectors, search_vectors
 from kagent.errors import IndexCorruptError
 
-__all__ = ["DATABASE", "EMBEDDING", "VECTORS", "Ids", "PostingKind", "Row", "Store"]
+__all__ = ["DATABASE", "EMBEDDING", "FACTS", "VECTORS", "Ids", "PostingKind", "Row", "Store"]
 
 DATABASE = "commits.sqlite"
 VECTORS = "vectors.faiss"
 EMBEDDING = "embedding.npz"
 
 _PACKED = "hash, subject, files, fixes, body"
+FACTS = "id, hash, subject, day, flags, breadth, files, fixes, subject_key, patch_key"
+"""The columns of ``commits`` under its sum."""
+_HEAD = "head = row_sum(kind, term, n, last, sum)"
+_SUMS = {
+    "commits": f"commits.sum = row_sum({FACTS})",
+    "texts": "texts.sum = row_sum(id, body)",
+    "quotes": "sum = row_sum(commit_id, reports)",
+    "arrays": "sum = row_sum(name, start, data)",
+    "postings": f"sum = row_sum(ids, weights) AND {_HEAD}",
+}
+"""By table: whether a row has its sum. The length of a list is read without the list."""
+_SUMMED = 128 << 20
+"""Bytes of a database that is read whole and compared with its sum before the first question. In
+larger ones the rows have sums; what damage hides from a search there, `Store.problems` finds.
+"""
 _K1, _B = 1.2, 0.75
 """Of BM25, as SQLite's FTS5 has them."""
 
@@ -75,6 +91,7 @@ class Store:
         """
         self.directory = directory
         self._lock = threading.Lock()
+        self._summed = False
         self._faiss: Any = None
         self._arrays: dict[str, npt.NDArray[Any]] = {}
         self._calendar: npt.NDArray[np.int64] | None = None
@@ -107,6 +124,7 @@ class Store:
             uri = f"{(self.directory / DATABASE).resolve().as_uri()}?mode=ro&immutable=1"
             self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
             stack.callback(self._database.close)
+            add_row_sum(self._database)
             self._database.execute("SELECT 1 FROM commits LIMIT 1").fetchone()
         except FileNotFoundError as error:
             raise self._corrupt(f"{Path(str(error.filename)).name} is missing") from error
@@ -126,6 +144,9 @@ class Store:
     @contextlib.contextmanager
     def _cursor(self) -> Iterator[sqlite3.Cursor]:
         with self._lock, contextlib.closing(self._database.cursor()) as cursor:
+            if not self._summed and self.manifest.files[DATABASE].size <= _SUMMED:
+                self._check_sum(DATABASE, self._files[DATABASE])
+            self._summed = True
             try:
                 yield cursor
             except (sqlite3.DatabaseError, zlib.error, ValueError) as error:
@@ -148,6 +169,16 @@ class Store:
             != self.manifest.files[name].sha256
         ):
             raise self._corrupt(f"{name} has not the checksum the manifest states")
+
+    def check_files(self) -> None:
+        """Compare every file with its sum, before they become part of another index.
+
+        Raises:
+            IndexCorruptError: one has changed.
+        """
+        with self._lock:
+            for name, file in self._files.items():
+                self._check_sum(name, file)
 
     def vectors(self) -> Any:
         """The FAISS index; loaded on first use, not to be changed."""
@@ -195,9 +226,8 @@ class Store:
         """A column that is read whole, of pieces that builds and updates wrote."""
         if name not in self._arrays:
             with self._cursor() as cursor:
-                query = "SELECT data FROM arrays WHERE name = ? ORDER BY start"
-                pieces = cursor.execute(query, (name,)).fetchall()
-                joined = b"".join(piece for (piece,) in pieces)
+                query = f"SELECT {_SUMS['arrays']}, data FROM arrays WHERE name = ? ORDER BY start"
+                joined = b"".join(piece for (piece,) in _sound(cursor.execute(query, (name,))))
                 self._arrays[name] = np.frombuffer(joined, dtype=kind)
         return self._arrays[name]
 
@@ -219,18 +249,16 @@ class Store:
     def postings(self, kind: PostingKind, term: str) -> Ids:
         """Ids of the commits under `term`, ascending."""
         with self._cursor() as cursor:
-            row = cursor.execute(
-                "SELECT ids FROM postings WHERE kind = ? AND term = ?", (KINDS[kind], _key(term))
-            ).fetchone()
-            return decode_ids(row[0] if row else b"")
+            query = f"SELECT {_SUMS['postings']}, ids FROM postings WHERE kind = ? AND term = ?"
+            found = _sound(cursor.execute(query, (KINDS[kind], _key(term))))
+            return decode_ids(found[0][0] if found else b"")
 
     def frequency(self, word: str) -> int:
         """In how many commits a word of the text occurs."""
         with self._cursor() as cursor:
-            row = cursor.execute(
-                "SELECT n FROM postings WHERE kind = ? AND term = ?", (KINDS["word"], _key(word))
-            ).fetchone()
-        return int(row[0]) if row else 0
+            query = f"SELECT {_HEAD}, n FROM postings WHERE kind = ? AND term = ?"
+            found = _sound(cursor.execute(query, (KINDS["word"], _key(word))))
+        return int(found[0][0]) if found else 0
 
     def match(self, terms: Sequence[str], k: int) -> list[tuple[int, float]]:
         """(commit id, BM25) of the `k` commits that match any of `terms` best."""
@@ -238,12 +266,15 @@ class Store:
         mean = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
         found: list[Ids] = []
         gains: list[npt.NDArray[np.float64]] = []
-        query = "SELECT n, ids, weights FROM postings WHERE kind = ? AND term = ?"
+        query = (
+            f"SELECT {_SUMS['postings']}, n, ids, weights FROM postings WHERE kind = ? AND term = ?"
+        )
         with self._cursor() as cursor:
             for term in dict.fromkeys(terms):
-                row = cursor.execute(query, (KINDS["word"], _key(term))).fetchone()
-                if row is None:
+                rows = _sound(cursor.execute(query, (KINDS["word"], _key(term))))
+                if not rows:
                     continue
+                row = rows[0]
                 ids = decode_ids(row[1])
                 count = np.frombuffer(row[2], dtype=np.uint8) * WEIGHT_UNIT
                 if len(ids) != len(count) or (len(ids) and ids[-1] > len(lengths)):
@@ -262,7 +293,8 @@ class Store:
     def rows(self, ids: Sequence[int]) -> list[Row]:
         """Ranking facts of some commits, by id."""
         columns = (
-            "SELECT id, hash, subject, day, flags, breadth, files, fixes FROM commits WHERE id IN"
+            f"SELECT {_SUMS['commits']}, id, hash, subject, day, flags, breadth, files, fixes "
+            "FROM commits WHERE id IN"
         )
         found = [
             Row(id, hash, subject, day, flags, breadth, _tuple(files), _tuple(fixes))
@@ -278,7 +310,7 @@ class Store:
             for start in range(0, len(ids), 30_000):
                 some = [int(i) for i in ids[start : start + 30_000]]
                 marks = ",".join("?" * len(some))
-                found += cursor.execute(f"{columns} ({marks})", some)
+                found += _sound(cursor.execute(f"{columns} ({marks})", some))
         return found
 
     def calendar(self) -> npt.NDArray[np.int64]:
@@ -297,7 +329,8 @@ class Store:
 
     def quotes(self, ids: Sequence[int]) -> dict[int, tuple[Quote, ...]]:
         """The crash reports that the messages of some commits quote, by id."""
-        found = self._select("SELECT commit_id, reports FROM quotes WHERE commit_id IN", ids)
+        columns = f"SELECT {_SUMS['quotes']}, commit_id, reports FROM quotes WHERE commit_id IN"
+        found = self._select(columns, ids)
         try:
             return {id: unpack_quotes(zlib.decompress(data).decode()) for id, data in found}
         except (ValueError, zlib.error) as error:
@@ -306,12 +339,13 @@ class Store:
     def packed(self, first: int = 1) -> Iterator[tuple[Any, ...]]:
         """(hash, subject, files, fixes, body) of the commits from id `first` on."""
         query = (
-            f"SELECT {_PACKED} FROM commits JOIN texts USING (id) WHERE id >= ? ORDER BY id LIMIT ?"
+            f"SELECT {_SUMS['commits']} AND {_SUMS['texts']}, {_PACKED} "
+            "FROM commits JOIN texts USING (id) WHERE id >= ? ORDER BY id LIMIT ?"
         )
         step = 500
         for start in range(first, self.manifest.commits + 1, step):
             with self._cursor() as cursor:
-                found = cursor.execute(query, (start, step)).fetchall()
+                found = _sound(cursor.execute(query, (start, step)))
             yield from found
 
     def commits(self, ids: Sequence[int] | None = None) -> Iterator[Commit]:
@@ -319,11 +353,16 @@ class Store:
         if ids is None:
             yield from map(self._unpack, self.packed())
             return
-        columns = f"SELECT id, {_PACKED} FROM commits JOIN texts USING (id) WHERE id IN"
+        columns = (
+            f"SELECT {_SUMS['commits']} AND {_SUMS['texts']}, id, {_PACKED} "
+            "FROM commits JOIN texts USING (id) WHERE id IN"
+        )
         for start in range(0, len(ids), 500):
             some = ids[start : start + 500]
             found = {row[0]: row[1:] for row in self._select(columns, some)}
             for key in some:
+                if key not in found:
+                    raise self._corrupt(f"{DATABASE}: lists name commits that are not there")
                 yield self._unpack(found[key])
 
     def _unpack(self, row: Sequence[Any]) -> Commit:
@@ -400,6 +439,11 @@ class Store:
         with self._cursor() as cursor:
             checks = cursor.execute("PRAGMA integrity_check(5)").fetchall()
             found += [f"{DATABASE}: {line}" for (line,) in checks if line != "ok"]
+            found += [
+                f"{DATABASE}: rows of {table} have not their sums"
+                for table, sound in _SUMS.items()
+                if cursor.execute(f"SELECT 1 FROM {table} WHERE NOT ({sound}) LIMIT 1").fetchone()
+            ]
             (commits,) = cursor.execute("SELECT count(*) FROM commits").fetchone()
             (texts,) = cursor.execute("SELECT count(*) FROM texts").fetchone()
         index = self.vectors()
@@ -410,6 +454,20 @@ class Store:
         if len(owners) != index.ntotal or (len(owners) and int(owners.max()) > commits):
             found.append(f"{len(owners)} owners of {index.ntotal} vectors")
         return found
+
+
+def _sound(rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """The rows of a query without their first column, which says whether their sums are right.
+
+    Raises:
+        ValueError: one is not.
+    """
+    found = []
+    for sound, *row in rows:
+        if sound != 1:
+            raise ValueError("a row has not its sum")
+        found.append(tuple(row))
+    return found
 
 
 def _tuple(text: str) -> tuple[str, ...]:

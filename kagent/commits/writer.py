@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,29 +29,33 @@ import numpy.typing as npt
 from kagent.commits.packing import is_posted
 from kagent.commits.postings import encode_lists
 from kagent.commits.prepare import KINDS, SUPERSEDED
-from kagent.commits.store import DATABASE
+from kagent.commits.store import DATABASE, FACTS
+from kagent.commits.sums import add_row_sum, row_sum
 from kagent.commits.traits import POSTED
+from kagent.errors import IndexCorruptError
 
 __all__ = ["LAYOUT", "SCRATCH", "IndexWriter"]
 
 SCRATCH = "scratch.sqlite"
-LAYOUT = 2
+LAYOUT = 3
 """Of that file: no job goes on with what another layout was used for."""
 _SCHEMA = """
 CREATE TABLE commits (
     id INTEGER PRIMARY KEY, hash TEXT NOT NULL, subject TEXT NOT NULL, day INTEGER NOT NULL,
     flags INTEGER NOT NULL, breadth INTEGER NOT NULL, files TEXT NOT NULL, fixes TEXT NOT NULL,
-    subject_key INTEGER NOT NULL, patch_key INTEGER);
+    subject_key INTEGER NOT NULL, patch_key INTEGER, sum INTEGER NOT NULL);
 CREATE UNIQUE INDEX commits_hash ON commits (hash);
 CREATE INDEX commits_subject ON commits (subject_key);
 CREATE INDEX commits_patch ON commits (patch_key) WHERE patch_key IS NOT NULL;
-CREATE TABLE texts (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE quotes (commit_id INTEGER PRIMARY KEY, reports BLOB NOT NULL);
-CREATE TABLE arrays (name TEXT, start INTEGER, data BLOB NOT NULL, PRIMARY KEY (name, start))
+CREATE TABLE texts (id INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE quotes (
+    commit_id INTEGER PRIMARY KEY, reports BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE arrays (
+    name TEXT, start INTEGER, data BLOB NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (name, start))
     WITHOUT ROWID;
 CREATE TABLE postings (
-    kind INTEGER, term TEXT, n INTEGER NOT NULL, last INTEGER NOT NULL, ids BLOB NOT NULL,
-    weights BLOB, PRIMARY KEY (kind, term)) WITHOUT ROWID;
+    kind INTEGER, term TEXT, n INTEGER NOT NULL, last INTEGER NOT NULL, head INTEGER NOT NULL,
+    sum INTEGER NOT NULL, ids BLOB NOT NULL, weights BLOB, PRIMARY KEY (kind, term)) WITHOUT ROWID;
 """
 _SCRATCH_SCHEMA = """
 CREATE TABLE scratch.state (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -62,6 +66,8 @@ CREATE TABLE scratch.owners (start INTEGER PRIMARY KEY, data BLOB NOT NULL);
 """
 _List = tuple[int, str, bytes, bytes]
 """Kind, term, ids (little-endian uint32), weights (uint8, of words only)."""
+_Stored = tuple[int, int, bytes, bytes | None]
+"""Length, last id, ids (as `kagent.commits.postings` has them), weights."""
 _RUN = 1 << 32
 """Run r has the rows of ``runs`` from r times this on, in the order of kinds and terms."""
 _MERGE_LISTS, _MERGE_IDS = 4096, 1 << 18
@@ -118,16 +124,19 @@ class IndexWriter:
             ids.append(self.count)
             *facts, quotes, length = row
             self._replace_versions(row)
-            self._database.execute(
-                "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (self.count, *facts)
-            )
-            self._database.execute("INSERT INTO texts VALUES (?, ?)", (self.count, body))
+            self._insert("commits", self.count, *facts)
+            self._insert("texts", self.count, body)
             if quotes:
                 packed = zlib.compress(quotes.encode(), 9)
-                self._database.execute("INSERT INTO quotes VALUES (?, ?)", (self.count, packed))
+                self._insert("quotes", self.count, packed)
             for name, value in (("length", length), ("day", row[2]), ("flags", row[3])):
                 self._arrays[name].append(value)
         self._post(prepared["terms"], blobs[len(ids) :], np.array(ids, dtype="<u4"))
+
+    def _insert(self, table: str, *row: Any) -> None:
+        """A row, and its sum behind it."""
+        marks = "?, " * len(row)
+        self._database.execute(f"INSERT INTO {table} VALUES ({marks}?)", (*row, row_sum(*row)))
 
     def _post(
         self, terms: Sequence[Sequence[str]], blobs: Sequence[bytes], ids: npt.NDArray[np.uint32]
@@ -159,19 +168,20 @@ class IndexWriter:
         hash, day, flags, key = row[0], row[2], row[3], row[7]
         if not (flags & POSTED and "@" in hash):
             return
+        replaced = "WHERE subject_key = ? AND flags & ? AND day <= ? AND hash LIKE '%@%'"
+        values = (key, POSTED, day)
         self._database.execute(
-            "UPDATE commits SET flags = flags | ? WHERE subject_key = ? AND flags & ? AND day <= ? "
-            "AND hash LIKE '%@%'",
-            (SUPERSEDED, key, POSTED, day),
+            f"UPDATE commits SET flags = flags | {SUPERSEDED} {replaced}", values
         )
+        self._database.execute(f"UPDATE commits SET sum = row_sum({FACTS}) {replaced}", values)
 
     def save(self) -> None:
         """Make all of it last, whatever happens to this process."""
         for name, (kind, stored) in _ARRAYS.items():
             values = self._arrays[name]
             if values:
-                row = (name, self.count - len(values) + 1, np.asarray(values, stored).tobytes())
-                self._database.execute("INSERT INTO arrays VALUES (?, ?, ?)", row)
+                start = self.count - len(values) + 1
+                self._insert("arrays", name, start, np.asarray(values, stored).tobytes())
                 self._arrays[name] = array(kind)
         places = itertools.count(self._run * _RUN)
         for number, postings in enumerate(self._postings):
@@ -210,26 +220,24 @@ class IndexWriter:
 
     def _write_lists(self, lists: Sequence[_List], fresh: bool) -> None:
         """Put the lists into ``postings``, behind those that are there."""
-        keys = [(kind, term) for kind, term, *_ in lists]
-        query = "SELECT last FROM postings WHERE kind = ? AND term = ?"
-        old = [None if fresh else self._one(query, key) for key in keys]
+        old = [None if fresh else self._list(kind, term) for kind, term, *_ in lists]
         ids = np.frombuffer(b"".join(data for _, _, data, _ in lists), dtype="<u4")
         lengths = [len(data) // 4 for _, _, data, _ in lists]
         lasts = ids[np.cumsum(lengths) - 1].tolist()
-        packed = encode_lists(ids, lengths, [last or 0 for last in old])
-        weights = [weights or None for *_, weights in lists]
-        rows = [
-            (*key, *row) for key, *row in zip(keys, lengths, lasts, packed, weights, strict=True)
-        ]
+        packed = encode_lists(ids, lengths, [before[1] if before else 0 for before in old])
         self._database.executemany(
-            "INSERT INTO postings VALUES (?, ?, ?, ?, ?, ?)",
-            (row for row, last in zip(rows, old, strict=True) if last is None),
+            "INSERT OR REPLACE INTO postings VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            itertools.starmap(_joined, zip(lists, old, lengths, lasts, packed, strict=True)),
         )
-        self._database.executemany(
-            "UPDATE postings SET n = n + ?3, last = ?4, ids = CAST(ids || ?5 AS BLOB), "
-            "weights = CAST(weights || ?6 AS BLOB) WHERE kind = ?1 AND term = ?2",
-            (row for row, last in zip(rows, old, strict=True) if last is not None),
-        )
+
+    def _list(self, kind: int, term: str) -> _Stored | None:
+        query = "SELECT n, last, ids, weights, head, sum FROM postings WHERE kind = ? AND term = ?"
+        found = self._database.execute(query, (kind, term)).fetchone()
+        if found is None:
+            return None
+        *row, head, sum = found
+        _check(kind, term, row, head, sum)
+        return cast("_Stored", tuple(row))
 
     def _merged_runs(self) -> Iterator[_List]:
         """What all runs have of each term, in the order of kinds and terms."""
@@ -272,7 +280,7 @@ class IndexWriter:
         if first == 0:
             self._database.execute("DELETE FROM arrays WHERE name = 'owner'")
         joined = b"".join(data for _, data in pieces)
-        self._database.execute("INSERT INTO arrays VALUES ('owner', ?, ?)", (first, joined))
+        self._insert("arrays", "owner", first, joined)
         self._database.execute("DELETE FROM scratch.owners")
 
     def seal(self) -> None:
@@ -312,8 +320,30 @@ def _batches(lists: Iterable[_List]) -> Iterator[list[_List]]:
         yield held
 
 
+def _joined(
+    added: _List, before: _Stored | None, length: int, last: int, packed: bytes
+) -> tuple[Any, ...]:
+    """The row of a list that was put behind what there was of it."""
+    kind, term, _, weights = added
+    n, _, ids, old_weights = before or (0, 0, b"", None)
+    n, ids = n + length, ids + packed
+    both = (old_weights or b"") + weights or None
+    sum = row_sum(ids, both)
+    return kind, term, n, last, row_sum(kind, term, n, last, sum), sum, ids, both
+
+
+def _check(kind: int, term: str, row: Sequence[Any], head: int, sum: int) -> None:
+    n, last, ids, weights = row
+    if (sum, head) != (row_sum(ids, weights), row_sum(kind, term, n, last, sum)):
+        raise IndexCorruptError(
+            f"{DATABASE} is damaged: the list of {term!r} has not its sum",
+            hint="rebuild it with `kagent index build`",
+        )
+
+
 def _open(directory: Path) -> sqlite3.Connection:
     database = sqlite3.connect(directory / DATABASE, isolation_level=None)
+    add_row_sum(database)
     database.execute("ATTACH ? AS scratch", (os.fspath(directory / SCRATCH),))
     # The journal undoes what a killed process had begun. It is of both files only where both are
     # synced; `save` is so rare that this costs nothing.

@@ -433,7 +433,8 @@ def test_new_vectors_of_another_length_do_not_join_the_old(tmp_path: Path) -> No
         ("[]", InputError, "not a commit index"),
         ('{"kind": "other"}', InputError, "not a commit index"),
         ('{"kind": "kagent-commit-index", "schema_version": 99}', IndexCorruptError, "schema 99"),
-        ('{"kind": "kagent-commit-index", "schema_version": 3}', IndexCorruptError, "damaged"),
+        ('{"kind": "kagent-commit-index", "schema_version": 3}', IndexCorruptError, "an older"),
+        ('{"kind": "kagent-commit-index", "schema_version": 4}', IndexCorruptError, "damaged"),
     ],
 )
 def test_manifests_that_are_not_ours(
