@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kagent.commits import CommitIndex
     from kagent.klog import parse_log
     from kagent.klog.model import Report
+    from kagent.report.notebook import mimebundle
     from kagent.resolution import Resolution
     from kagent.settings import Settings
     from kagent.source import SourceTree
@@ -29,6 +30,7 @@ __all__ = [
     "aanalyze",
     "analyze",
     "build_graph",
+    "mimebundle",
     "parse_log",
 ]
 
@@ -44,6 +46,7 @@ _HOME = {
     "aanalyze": "kagent.agents.api",
     "analyze": "kagent.agents.api",
     "build_graph": "kagent.agents.api",
+    "mimebundle": "kagent.report.notebook",
     "parse_log": "kagent.klog",
 }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from kagent.errors import InputError, MissingExtraError
+from kagent.isolation import isolated
 from kagent.mcp_tools import (
     CallstackAnalysis,
     CommitMatches,
@@ -71,7 +72,7 @@ def make_server(roots: Roots, *, host: str = "127.0.0.1", port: int = 8765) -> F
         raise
     from mcp.types import ToolAnnotations
 
-    server = _one_line_errors(FastMCP)(
+    server = _guarded(FastMCP, roots)(
         "kagent",
         instructions=_INSTRUCTIONS,
         host=host,
@@ -129,14 +130,17 @@ def _tools(roots: Roots) -> Iterator[tuple[str, Callable[..., Any]]]:
     yield "Search commits", search_commits
 
 
-def _one_line_errors(base: type[FastMCP]) -> type[FastMCP]:
-    """The SDK's server, with arguments that do not fit a schema told in one line."""
+def _guarded(base: type[FastMCP], roots: Roots) -> type[FastMCP]:
+    """The SDK's server, with native code in the child of its roots, and arguments that do not fit
+    a schema told in one line.
+    """
     from mcp.server.fastmcp.exceptions import ToolError
 
     class Server(base):  # type: ignore[valid-type,misc]
         async def call_tool(self, name: str, arguments: dict[str, Any]) -> Any:
             try:
-                return await super().call_tool(name, arguments)
+                with isolated(roots.given):
+                    return await super().call_tool(name, arguments)
             except ToolError as error:
                 if not isinstance(error.__cause__, ValidationError):
                     raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -383,3 +383,19 @@ class Resolution(_Model):
     def primary(self) -> ReportView | None:
         """The report that was analysed first."""
         return next((r for r in self.reports if r.primary), None)
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """What a plain ``repr`` shows: enough to tell one from another."""
+        title = self.primary.title if self.primary else None
+        counts = {name: len(getattr(self, name)) for name in ("reports", "findings", "fixes")}
+        return [("title", title), ("engine", self.engine.kind), *counts.items()]
+
+    def _repr_mimebundle_(self, **_asked: Any) -> dict[str, str]:
+        """What a notebook shows of a cell that ends in this.
+
+        The views stand above this module; the package's own namespace knows where.
+        """
+        import kagent
+
+        views: dict[str, str] = kagent.mimebundle(self)
+        return views

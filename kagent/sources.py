@@ -23,11 +23,14 @@ from kagent.errors import InputError
 
 __all__ = [
     "ALSO",
+    "NAMES",
     "Layer",
     "Setting",
     "Source",
+    "check_names",
     "config_file",
     "is_true",
+    "listed",
     "lookup",
     "read_layers",
     "unknown",
@@ -40,6 +43,16 @@ ALSO = {
     "debuginfod_urls": "DEBUGINFOD_URLS",
 }
 """Variables of other programs that mean the same; ``KAGENT_*`` beside them wins."""
+
+NAMES = frozenset(
+    {
+        *("allow_mismatch", "api_key", "base_url", "debug_dir", "debuginfod_urls", "env_file"),
+        *("fixes", "hub", "index", "kernel_src", "max_log_bytes", "max_model_calls"),
+        *("max_model_tokens", "max_task_agents", "model", "model_retries", "model_timeout"),
+        *("models", "modules", "offline", "restore", "source_map", "tracing", "vmlinux"),
+    }
+)
+"""Every setting: the fields of `kagent.settings.Settings`, known without loading it."""
 
 _OF_THE_TESTS = ("KAGENT_TEST_", "KAGENT_FUZZ_")
 _ONLY_GIVEN_OR_EXPORTED = "env_file"
@@ -103,12 +116,28 @@ def read_layers(known: Collection[str], *, env_file: Path | None = None) -> list
     return layers
 
 
+def check_names() -> None:
+    """So that no command goes on without what was meant by a misspelt name.
+
+    Raises:
+        InputError: a ``KAGENT_`` variable or a line of the configuration file names no setting.
+    """
+    _variables(os.environ, Source.ENVIRONMENT, NAMES)
+    if (path := config_file()) is not None:
+        _config(path, NAMES)
+
+
 def lookup(name: str) -> Any:
     """The raw value of one setting from environment or file; None where nobody sets it."""
     found = _variables(os.environ, Source.ENVIRONMENT, {name}, strict=False).settings.get(name)
     if found is None and (path := config_file()) is not None:
         found = _config(path, {name}, strict=False).settings.get(name)
     return found[0].value or None if found else None
+
+
+def listed(value: Any) -> list[str]:
+    """A raw value as a list: one of a file, or what a variable has between commas."""
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value or []
 
 
 def is_true(value: Any) -> bool:

@@ -19,6 +19,7 @@ from langchain_core.messages import AIMessage, AnyMessage, SystemMessage
 from langgraph.types import Command
 
 from kagent.agents.answers import Draft
+from kagent.agents.calls import bounded_message
 from kagent.agents.facts import case_facts
 from kagent.agents.model import ask, chat_model, facts_message, structured
 from kagent.agents.prompts import load_prompt
@@ -101,8 +102,10 @@ class Analyst:
         try:
             if asked < settings.max_model_calls - 1:
                 answer, usage = ask(model, talk, TOOLS)
+                answer, left_out = bounded_message(answer, talk)
                 if answer.tool_calls:
-                    return Command(goto=self.tools, update={"scratch": [answer], "usage": usage})
+                    update = {"scratch": [answer], "usage": usage, "left_out": left_out}
+                    return Command(goto=self.tools, update=update)
                 talk = [*talk, answer]
             draft, spent = structured(model, _FINAL, talk[1:], Draft)
         except ModelError as error:
@@ -135,7 +138,7 @@ def _merged(state: State, facts: Update) -> State:
 
 def _appended(left: Update, right: Update) -> Update:
     merged = {**left, **right}
-    for key in ("evidence", "findings", "notes"):
+    for key in ("evidence", "findings", "notes", "left_out"):
         if key in left and key in right:
             merged[key] = [*left[key], *right[key]]
     return merged

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-__all__ = ["Claim", "Draft", "FixOpinion", "Restored", "TaskNotes"]
+__all__ = ["ActionChoice", "Claim", "Draft", "FixOpinion", "Restored", "TaskNotes"]
 
 
 def _at_most(limit: int) -> BeforeValidator:
@@ -40,6 +40,14 @@ class FixOpinion(BaseModel):
     why: _Line
 
 
+class ActionChoice(BaseModel):
+    """A model's choice among the action templates it was shown."""
+
+    action: _Word
+    value: _Line = ""
+    """What its slot is filled with; empty where it has none."""
+
+
 class Draft(BaseModel):
     """A model's answer, before verification."""
 
@@ -47,7 +55,9 @@ class Draft(BaseModel):
     explanation: Annotated[str, _at_most(6000)] = ""
     claims: Annotated[list[Claim], _at_most(12)] = []
     fixes: Annotated[list[FixOpinion], _at_most(4)] = []
+    actions: Annotated[list[ActionChoice], _at_most(8)] = []
     fix: _Lines = []
+    """This and the next two: advice in plain words; commands come from `actions` alone."""
     verify: _Lines = []
     mitigate: _Lines = []
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from kagent.agents.state import State
+from kagent.diagnosis.actions import TEMPLATES
 from kagent.klog.frame_model import Frame
 from kagent.resolution import Evidence
 from kagent.symbols.model import Symbolized
 from kagent.text import clip, strip_control
 
-__all__ = ["case_facts", "decoded_frames", "ledger_facts"]
+__all__ = ["action_facts", "case_facts", "decoded_frames", "ledger_facts"]
 
 _MAX_TRACE = 8_000
 _MAX_EVIDENCE = 60_000
@@ -38,7 +39,17 @@ def case_facts(state: State) -> dict[str, Any]:
         "deadlock": deadlock.model_dump(exclude_none=True) if deadlock else None,
         "findings": [f.model_dump() for f in state.get("findings", [])],
         "evidence": ledger_facts(state.get("evidence", [])),
+        "actions": action_facts(),
     }
+
+
+def action_facts() -> list[dict[str, str]]:
+    """The actions that a model may choose, and what to fill in."""
+    return [
+        {"action": name, "does": template.text, "value": template.slot or "none"}
+        for name, template in TEMPLATES.items()
+        if template.offered
+    ]
 
 
 def decoded_frames(frames: Iterable[Frame], symbolized: Iterable[Symbolized]) -> list[str]:
@@ -59,6 +70,12 @@ def ledger_facts(ledger: Iterable[Evidence]) -> list[dict[str, Any]]:
         if not content:
             break
         left -= len(content)
-        row = {"id": item.id, "kind": item.kind, "origin": item.origin, "content": content}
+        row = {
+            "id": item.id,
+            "kind": item.kind,
+            "author": item.author,
+            "origin": item.origin,
+            "content": content,
+        }
         rows.append({**row, "truncated": True} if cut else row)
     return rows

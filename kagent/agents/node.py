@@ -17,6 +17,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, Overwrite
 
 import kagent
+from kagent.agents.calls import answered
 from kagent.boundary import attempt, collecting, record, unexpected
 from kagent.errors import InputError
 from kagent.resolution import Engine, Failure, Fix, ReportView, Resolution, Usage
@@ -181,7 +182,7 @@ def bounded_tool(request: ToolCallRequest, execute: Callable[[ToolCallRequest], 
     with collecting() as failures:
         answer = attempt(
             request.tool_call["name"],
-            lambda: execute(request),
+            lambda: answered(request) or execute(request),
             lambda: _refusal(request),
             passing=(GraphBubbleUp,),
         )
@@ -194,7 +195,7 @@ async def abounded_tool(
     """`bounded_tool` for a graph that runs asynchronously."""
     with collecting() as failures:
         try:
-            answer = await execute(request)
+            answer = answered(request) or await execute(request)
         except GraphBubbleUp:
             raise
         except BaseException as error:

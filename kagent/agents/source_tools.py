@@ -15,7 +15,7 @@ from langgraph.types import Command
 from kagent.agents.answering import MAX_CALLS, Runtime, answer, crashed, over_limit
 from kagent.agents.toolbox import open_toolbox
 from kagent.errors import KagentError
-from kagent.resolution import Evidence, evidence
+from kagent.resolution import Author, Evidence, evidence
 from kagent.source.answers import (
     Answer,
     BlameAnswer,
@@ -66,9 +66,12 @@ def answer_evidence(found: Answer) -> Iterator[Evidence]:
             at = f"@{found.revision}" if found.revision else ""
             yield from (_source(site.text, f"{site.path}:{site.line}{at}") for site in sites)
         case LayoutAnswer():
-            yield evidence("struct-member", _words(found), f"{found.type} ({found.origin})")
+            author: Author = "source" if found.origin == "source" else "debug-info"
+            origin = f"{found.type} ({found.origin})"
+            yield evidence("struct-member", _words(found), origin, author=author)
         case BlameAnswer():
-            yield _source(_words(found), f"{found.path}:{found.line}")
+            # It names a commit in the words of its author.
+            yield evidence("commit", _words(found), f"commit {found.commit}")
         case SubsystemAnswer():
             yield _source(_words(found), "MAINTAINERS")
         case _:

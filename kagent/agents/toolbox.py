@@ -170,14 +170,15 @@ def fix_statuses(
 
     tree, _ = _kernel_tree(settings.kernel_src, crashed)
     repository = Path(settings.kernel_src)
-    if not repository.is_dir():
+    asked_for = not repository.is_dir()
+    if asked_for:
         repository = Path(settings.kernel_src.rpartition("@")[0])
     try:
         landings = fix_status(repository, hashes, tree.kernel_revision if tree else None)
     except KagentError:
         return {}  # a plain tree, or a repository without that history, shows nothing
     # A distribution's bare number names where its kernel started, not what was merged since.
-    sound = "@" in settings.kernel_src or read_release(crashed.kernel or "", crashed.build).exact
+    sound = asked_for or read_release(crashed.kernel or "", crashed.build).exact
     return {
         hash: FixStatus(
             upstream_tag=landing.first_tag,

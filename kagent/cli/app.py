@@ -16,6 +16,7 @@ from kagent.cli.inspect import parse, reformat
 from kagent.cli.output import emit
 from kagent.cli.serve import mcp
 from kagent.errors import EXIT_CODES
+from kagent.sources import check_names
 
 __all__ = ["app"]
 
@@ -36,7 +37,7 @@ dmesg | kagent analyze
 
 """ + " · ".join(f"{code:d} {meaning}" for code, meaning in EXIT_CODES.items())
 _GROUPS = ("source", "index")
-_PACKAGES = ("langgraph", "langchain", "drgn", "faiss-cpu", "pydantic", "typer")
+_PACKAGES = ("langgraph", "langchain-core", "drgn", "faiss-cpu", "pydantic", "typer")
 
 
 class _Commands(TyperGroup):
@@ -75,14 +76,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does it
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
 ) -> None:
-    pass
+    check_names()
 
 
 def version() -> None:

@@ -22,6 +22,7 @@ from kagent.errors import (
     KagentError,
     MissingDataError,
 )
+from kagent.sources import check_names, is_true, listed, lookup
 from kagent.text import strip_control
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ def _arguments() -> argparse.ArgumentParser:
         + ", ".join(f"{code:d} {meaning}" for code, meaning in EXIT_CODES.items()),
         allow_abbrev=False,
     )
-    add, environment = parser.add_argument, os.environ.get
-    mismatch = _true(environment("KAGENT_ALLOW_MISMATCH"))
+    add = parser.add_argument
+    mismatch = is_true(lookup("allow_mismatch"))
     add("log", nargs="?", default="-", metavar="FILE", help="the log; - or nothing reads stdin")
-    add("--vmlinux", type=Path, metavar="FILE", default=_path("KAGENT_VMLINUX"),
+    add("--vmlinux", type=Path, metavar="FILE", default=_path("vmlinux"),
         help="vmlinux with debug info [$KAGENT_VMLINUX]")  # fmt: skip
-    add("--modules", type=Path, metavar="DIR", default=_path("KAGENT_MODULES"),
+    add("--modules", type=Path, metavar="DIR", default=_path("modules"),
         help="where .ko files are [$KAGENT_MODULES]")  # fmt: skip
-    add("--kernel-src", metavar="PATH[@REV]", default=environment("KAGENT_KERNEL_SRC") or None,
+    add("--kernel-src", metavar="PATH[@REV]", default=lookup("kernel_src"),
         help="kernel source: a tree, or a git repository at a revision "
         "[$KAGENT_KERNEL_SRC]")  # fmt: skip
     add("--source-map", metavar="OLD=NEW", action="append", default=None,
@@ -73,22 +74,14 @@ def _arguments() -> argparse.ArgumentParser:
         help=f"exit with {ExitCode.INCOMPLETE:d} when a part of the decoding failed")  # fmt: skip
     add("-o", "--output", type=Path, metavar="FILE", help="write there")
     add("--max-log-bytes", type=byte_size, metavar="SIZE",
-        default=environment("KAGENT_MAX_LOG_BYTES") or DEFAULT_MAX_BYTES,
+        default=str(lookup("max_log_bytes") or DEFAULT_MAX_BYTES),
         help="refuse larger logs (64M) [$KAGENT_MAX_LOG_BYTES]")  # fmt: skip
     return parser
 
 
-def _path(variable: str) -> Path | None:
-    value = os.environ.get(variable)
+def _path(name: str) -> Path | None:
+    value = lookup(name)
     return Path(value) if value else None
-
-
-def _listed(variable: str) -> list[str]:
-    return [part for part in os.environ.get(variable, "").split(",") if part]
-
-
-def _true(value: str | None) -> bool:
-    return (value or "").lower() in ("1", "true", "yes", "on", "y", "t")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -98,6 +91,7 @@ def run(arguments: Sequence[str]) -> None:
         KagentError: for what the user can mend, or what is missing.
         SystemExit: the command line itself is wrong, or asks for help.
     """
+    check_names()
     given = _arguments().parse_args(arguments)
     if not 0 <= given.source <= _MAX_CONTEXT:
         raise InputError(f"--source {given.source} is not within 0 and {_MAX_CONTEXT}")
@@ -207,7 +201,7 @@ def _require_files(symbolizer: Symbolizer, release: str | None) -> None:
 
 def _trees(given: argparse.Namespace, release: str | None) -> list[SourceTree]:
     """Where sources are: as mapped, the kernel's tree, and what lies beside the modules."""
-    maps = given.source_map or _listed("KAGENT_SOURCE_MAP")
+    maps = given.source_map or listed(lookup("source_map"))
     if given.kernel_src is None and not maps and not given.source:
         return []
     from kagent.source import SourceTree

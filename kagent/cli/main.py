@@ -21,7 +21,8 @@ def main() -> None:
     """
     with checked_streams():
         ended = _outcome(_run)
-        written = _outcome(lambda: sys.stdout.flush())
+        # A server closes standard output itself when its client hangs up.
+        written = _outcome(lambda: None if sys.stdout.closed else sys.stdout.flush())
     sys.exit(ended or written)
 
 

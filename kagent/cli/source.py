@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kagent.boundary import attempt, collecting, nothing
 from kagent.cli.options import AllowMismatch, KernelSrc, Modules, SourceMap, Vmlinux
 from kagent.cli.output import emit
-from kagent.errors import InputError
+from kagent.errors import CorruptDataError, InputError, KagentError
+from kagent.isolation import isolated
+from kagent.sources import is_true, listed, lookup
 
 if TYPE_CHECKING:
     from kagent.source import SourceTree
@@ -27,6 +30,8 @@ SCHEMA = "kagent-source/1"
 
 _MAX_TEXT = 200_000
 _AROUND = 10
+_READS = ("kernel_src", "vmlinux", "modules", "source_map", "allow_mismatch")
+"""Settings that are options here."""
 _LAST = 1 << 30
 _PLACE = re.compile(r"(?P<path>.+?)(?::(?P<start>\d{1,9})(?:-(?P<end>\d{1,9}))?)?\Z", re.DOTALL)
 
@@ -125,13 +130,15 @@ def _command(
         def command(json: bool = False, **given: Any) -> None:
             from kagent.source.tools import SourceTools
 
+            _configured(given)
             trees = _where(**{key: given[key] for key in where})
             known = None
-            if types:
-                opened = _types(**{key: given[key] for key in info})
-                known = opened(given["modules"], given["release"])
-            tools = SourceTools(trees, known, max_text=_MAX_TEXT)
-            answer = ask(tools, **{key: given[key] for key in own})
+            with isolated(tuple(str(given.get(key)) for key in _READS)):
+                if types:
+                    opened = _types(**{key: given[key] for key in info})
+                    known = opened(given["modules"], given["release"])
+                tools = SourceTools(trees, known, max_text=_MAX_TEXT)
+                answer = _answered(lambda: ask(tools, **{key: given[key] for key in own}))
             emit(_as_json(answer) if json else _as_text(answer))
 
         everything = [*own.values(), *where.values(), *info.values(), _flag("json", "Print JSON.")]
@@ -141,6 +148,30 @@ def _command(
         return ask
 
     return register
+
+
+def _configured(given: dict[str, Any]) -> None:
+    """Fill in what the user's environment or file sets and no option does."""
+    for name in _READS:
+        if name in given and not given[name] and (value := lookup(name)):
+            given[name] = value
+    for name in ("vmlinux", "modules"):
+        given[name] = Path(given[name]) if given.get(name) else None
+    given["source_map"] = listed(given["source_map"])
+    given["allow_mismatch"] = is_true(given.get("allow_mismatch"))
+
+
+def _answered(ask: Callable[[], Answer]) -> Answer:
+    """The answer; one line where a parser or library fails on what it was given to read.
+
+    Raises:
+        KagentError: the question cannot be answered.
+    """
+    with collecting() as failures:
+        answer: Answer | None = attempt("source", ask, nothing, passing=(KagentError,))
+    if answer is None:
+        raise CorruptDataError(f"the source could not be read: {failures[0].error}")
+    return answer
 
 
 def _as_json(answer: Answer) -> str:

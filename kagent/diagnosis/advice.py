@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from kagent.commits.packing import is_posted
+from kagent.diagnosis.actions import SlotError, clean, render
 from kagent.diagnosis.lock_advice import lock_advice
 from kagent.diagnosis.meaning import shadow_range
 from kagent.klog.model import KernelLog, Report
@@ -14,32 +16,22 @@ from kagent.klog.release import revision_candidates
 from kagent.resolution import Actions, Deadlock, Fault, Fix, Missing
 from kagent.symbols.model import Symbolized
 
-__all__ = ["advise", "missing_data"]
+__all__ = ["advise", "blamed_modules", "missing_data"]
 
-# Debug options that would catch the same bug earlier or say more, by the report's kind or title.
+# What verifies a fix of such a bug, by the report's kind or title.
 _VERIFY: tuple[tuple[str, str], ...] = (
-    (r"KASAN|use-after-free|double.free|corrupted list|list_(?:add|del)|poison",
-     "re-run the same workload on a kernel with CONFIG_KASAN=y, or boot with slub_debug=FZPU: "
-     "both must stay silent"),
-    (r"refcount", "re-run with CONFIG_KASAN=y: neither it nor refcount_t may warn"),
-    (r"LOCKDEP|HANG|deadlock|hung|lockup|stall",
-     "re-run on a kernel with CONFIG_PROVE_LOCKING=y and CONFIG_DETECT_HUNG_TASK=y: lockdep and "
-     "the hung-task detector must stay silent"),
-    (r"ATOMIC_SLEEP|scheduling while atomic|invalid context",
-     "re-run with CONFIG_DEBUG_ATOMIC_SLEEP=y and CONFIG_PROVE_LOCKING=y"),
-    (r"UBSAN|divide error", "re-run with CONFIG_UBSAN=y and feed the boundary values again"),
-    (r"KCSAN|data-race", "re-run with CONFIG_KCSAN=y under the same load"),
-    (r"LEAK|memory leak",
-     "re-run with CONFIG_DEBUG_KMEMLEAK=y, then: echo scan > /sys/kernel/debug/kmemleak; "
-     "cat /sys/kernel/debug/kmemleak"),
-    (r"NULL|null-ptr|paging request|general protection|page fault",
-     "re-run the same workload; with CONFIG_KASAN=y a bad pointer is caught at its first use"),
-)  # fmt: skip
-_ANY = "re-run the workload that triggered the report and watch dmesg: it must not come back"
+    (r"KASAN|use-after-free|double.free|corrupted list|list_(?:add|del)|poison", "debug-heap"),
+    (r"refcount", "debug-refcount"),
+    (r"LOCKDEP|HANG|deadlock|hung|lockup|stall", "debug-locks"),
+    (r"ATOMIC_SLEEP|scheduling while atomic|invalid context", "debug-atomic"),
+    (r"UBSAN|divide error", "debug-values"),
+    (r"KCSAN|data-race", "debug-races"),
+    (r"LEAK|memory leak", "debug-leaks"),
+    (r"NULL|null-ptr|paging request|general protection|page fault", "debug-pointers"),
+)
 _LOCK_PATTERN = re.compile(r"LOCKDEP|HANG|deadlock|hung|lockup|stall", re.IGNORECASE)
-_PLAIN = re.compile(r"[\w.+~-]{1,128}")
-"""What may be put into a command line that somebody pastes into a shell."""
 _HARDLY = 0.2
+_NAMED = 8
 
 
 def advise(
@@ -49,7 +41,7 @@ def advise(
     if report.oom is not None:
         return _more_memory(report.oom)
     if not report.kernel_bug:
-        return Actions(fix=["nothing in the kernel: look at the program or person that did this"])
+        return Actions(fix=[render("not-the-kernel")])
     return Actions(
         fix=_fix(report, fault, deadlock, fixes),
         verify=_verify(report),
@@ -58,83 +50,85 @@ def advise(
 
 
 def _more_memory(oom: OomFacts) -> Actions:
-    where = f"raise memory.max of {oom.memcg}" if oom.memcg else "add memory or swap"
-    return Actions(
-        fix=[f"{where}, or find out why the largest tasks need that much"],
-        verify=["run the workload again and watch memory.current or /proc/meminfo while it grows"],
-        mitigate=["lower oom_score_adj of what must survive; limit the others by memory.high"],
+    fix = (
+        render("more-memory-cgroup", {"cgroup": oom.memcg}) if oom.memcg else render("more-memory")
     )
+    return Actions(fix=[fix], verify=[render("watch-memory")], mitigate=[render("limit-memory")])
 
 
 def _fix(
     report: Report, fault: Fault | None, deadlock: Deadlock | None, fixes: Sequence[Fix]
 ) -> list[str]:
-    steps: list[str] = []
-    for fix in [f for f in fixes if f.confidence >= _HARDLY][:2]:
-        name = f'{fix.hash[:12]} ("{fix.subject}")'
-        if is_posted(fix.hash):
-            how = f": b4 shazam {fix.hash}" if "@" in fix.hash else ""
-            steps.append(f'try the posted patch "{fix.subject}"{how}')
-        elif fix.status.in_kernel:
-            steps.append(f"{name} is already in this kernel: look for a follow-up to it")
-        elif fix.status.upstream_tag:
-            steps.append(f"upgrade to {fix.status.upstream_tag} or later, or apply {name}: "
-                         f"git cherry-pick -x {fix.hash[:12]}")  # fmt: skip
-        else:
-            steps.append(f"apply {name}: git cherry-pick -x {fix.hash[:12]}")
+    steps = [_apply(fix) for fix in [f for f in fixes if f.confidence >= _HARDLY][:2]]
     remedies = lock_advice(report, deadlock) if deadlock is not None else []
     if remedies:
         steps += remedies
     elif fault is not None and fault.struct is not None:
         place = fault.own_frame or fault
-        line = f" at {place.file}:{place.line}" if place.file else ""
-        what = fault.expression or f"{fault.struct}.{fault.member}"
-        steps.append(f"without a known fix: check `{what}` before its use in "
-                     f"{place.function}(){line}, and find who left it so")  # fmt: skip
-    if _out_of_tree(report):
-        modules = ", ".join(_blamed_modules(report)) or "the module"
-        steps.append(f"report it to whoever ships {modules}: it is not part of the kernel tree")
-    return steps
+        values = {
+            "place": f" at {place.file}:{place.line}" if place.file else "",
+            "expression": fault.expression or f"{fault.struct}.{fault.member}",
+            "function": place.function or "",
+        }
+        steps.append(render("check-value", values))
+    foreign = [name for name in blamed_modules(report) if name in report.context.out_of_tree]
+    return [*steps, *_rendered("report-module", "module", foreign)]
+
+
+def _apply(fix: Fix) -> str:
+    """How to get a commit, by where it has landed."""
+    values = {"hash": fix.hash[:12], "subject": fix.subject, "tag": fix.status.upstream_tag or ""}
+    if is_posted(fix.hash):
+        values["message-id"] = fix.hash
+        names = ("shazam", "posted") if "@" in fix.hash else ("posted",)
+    elif fix.status.in_kernel:
+        names = ("follow-up",)
+    else:
+        names = ("upgrade-or-pick", "cherry-pick") if fix.status.upstream_tag else ("cherry-pick",)
+    for name in names[:-1]:
+        with suppress(SlotError):
+            return render(name, values)
+    return render(names[-1], values)
+
+
+def _rendered(name: str, slot: str, values: Iterable[str]) -> list[str]:
+    """The action for each of `values` that may stand in it."""
+    found = []
+    for value in values:
+        with suppress(SlotError):
+            found.append(render(name, {slot: value}))
+    return found
 
 
 def _verify(report: Report) -> list[str]:
     text = f"{report.kind} {report.title} {report.header}"
-    found = [advice for pattern, advice in _VERIFY if re.search(pattern, text, re.IGNORECASE)]
-    return [*found[:2], _ANY]
+    found = [name for pattern, name in _VERIFY if re.search(pattern, text, re.IGNORECASE)]
+    return [render(name) for name in (*found[:2], "rerun")]
 
 
 def _mitigate(report: Report, fault: Fault | None) -> list[str]:
     steps = []
-    modules = _blamed_modules(report)
+    modules = blamed_modules(report)
     if fault is not None and fault.module and fault.module not in modules:
         modules.append(fault.module)
-    steps += [
-        f"until it is fixed, do not load it: echo 'blacklist {module}' > "
-        f"/etc/modprobe.d/{module}.conf && modprobe -r {module}"
-        for module in modules[:1]
-        if _PLAIN.fullmatch(module)
-    ]
+    if "O" in (report.context.taint or "") and not set(modules) & set(report.context.out_of_tree):
+        # Documentation/admin-guide/reporting-issues.rst: first without what is not the kernel's.
+        named = ", ".join(report.context.out_of_tree[:_NAMED])
+        steps.append(render("without-foreign", {"name": f" ({named})"} if named else {"name": ""}))
+        modules = []
+    steps += _rendered("blacklist", "module", modules[:1])
     if report.kind == "HANG":
-        steps.append(
-            "to get out of a hang by itself: sysctl kernel.hung_task_panic=1 "
-            "kernel.softlockup_panic=1 kernel.panic=10 (reboots the machine)"
-        )
-    if not steps:
-        steps.append("avoid the workload named by the task and the top of the trace")
-    return steps
+        steps.append(render("reboot-on-hang"))
+    return steps or [render("avoid")]
 
 
-def _blamed_modules(report: Report) -> list[str]:
+def blamed_modules(report: Report) -> list[str]:
+    """Modules that the trace runs through, innermost first."""
     frames = [frame for frame in report.call_frames if frame.reliable and frame.module]
     if report.locks and report.locks.acquiring and report.locks.acquiring.at:
         frames.insert(0, report.locks.acquiring.at)
     frames += [frame for task in report.tasks for frame in task.frames if frame.reliable]
     return list(dict.fromkeys(f.module for f in frames if f.module))
-
-
-def _out_of_tree(report: Report) -> bool:
-    """Taint flag O, and the trace runs through a module."""
-    return "O" in (report.context.taint or "") and bool(_blamed_modules(report))
 
 
 # Missing data -----------------------------------------------------------------------------------
@@ -169,7 +163,7 @@ def missing_data(
         lacking.append(Missing(
             what="the source at the crash's own version: expressions, and locks held",
             how="git clone https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git, then "
-                f"--kernel-src linux@{wanted[0] if wanted else 'TAG'}",
+                f"--kernel-src linux@{_revision(wanted)}",
         ))  # fmt: skip
     if not index:
         lacking.append(Missing(what="a commit index to look for existing fixes in",
@@ -206,15 +200,24 @@ def _from_the_kernel(log: KernelLog, report: Report) -> list[Missing]:
     return lacking
 
 
+def _revision(tags: Sequence[str]) -> str:
+    try:
+        return clean("revision", tags[0]) if tags else "TAG"
+    except SlotError:
+        return "TAG"
+
+
 def _debug_package(release: str | None, build: str | None) -> str:
     """The command that installs vmlinux with debug info, from the release string's habits."""
-    if not release or not _PLAIN.fullmatch(release):
+    try:
+        name = clean("release", release or "")
+    except SlotError:
         return "--vmlinux FILE of the crashed kernel (its release is not in the log)"
     text = f"{release} {build or ''}"
     for pattern, command in _PACKAGES:
         if re.search(pattern, text):
-            return command.format(release=release)
-    return (f"--vmlinux FILE: the vmlinux left by the build of {release} "
+            return command.format(release=name)
+    return (f"--vmlinux FILE: the vmlinux left by the build of {name} "
             "(CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y)")  # fmt: skip
 
 

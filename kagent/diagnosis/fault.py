@@ -39,6 +39,7 @@ from kagent.diagnosis.typed import typed_member
 from kagent.klog.frame_model import Frame
 from kagent.klog.model import Report
 from kagent.resolution import (
+    Author,
     Evidence,
     Fault,
     Finding,
@@ -200,11 +201,15 @@ def _member(
     where = f"{hit.struct}.{hit.member}"
     if hit.offset is not None:
         content = f"{where} is at offset {hit.offset:#x}, {hit.size} bytes: {'; '.join(hit.facts)}"
-        origin = f"debug info of {frame.module or 'vmlinux'}"
+        origin, author = f"debug info of {frame.module or 'vmlinux'}", _BUILT
     else:
         content = f"{where}: {'; '.join(hit.facts)}"
-        origin = f"{function.path if function else point.file}:{hit.line}"
-    return hit, [*facts, evidence("struct-member", content, origin)]
+        origin, author = f"{function.path if function else point.file}:{hit.line}", _WRITTEN
+    return hit, [*facts, evidence("struct-member", content, origin, author=author)]
+
+
+_BUILT: Author = "debug-info"
+_WRITTEN: Author = "source"
 
 
 def _is_written(function: CFunction | None, line: int, member: str) -> bool:

@@ -83,11 +83,11 @@ def crash_query(
 def in_tree(report: Report) -> bool:
     """Whether the code to blame is of the kernel's own tree.
 
-    A module from elsewhere (taint ``O``) has a history of its own: the kernel's release says
-    nothing about the age of its fixes.
+    A module that the log marks as built elsewhere has a history of its own: the kernel's release
+    says nothing about the age of its fixes.
     """
-    foreign = "O" in (report.context.taint or "")
-    return not (foreign and any(frame.module for frame in reliable(report.call_frames)[:3]))
+    foreign = report.context.out_of_tree
+    return not any(frame.module in foreign for frame in reliable(report.call_frames)[:3])
 
 
 def _stacks(report: Report) -> Iterator[list[Frame]]:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kagent.diagnosis.actions import clean
 from kagent.klog.model import Report
-from kagent.resolution import CycleMember, Deadlock, SourcePoint
+from kagent.resolution import Culprit, CycleMember, Deadlock, SourcePoint
 
 __all__ = ["lock_advice"]
 
@@ -195,7 +196,7 @@ def _without_cycle(deadlock: Deadlock) -> list[str]:
             "look for a path that returns with the lock held: early returns and error labels; or "
             "get the owner's stack (sysrq-t, or sysrq-l if it runs)"
         ]
-    name = f"{culprit.task}/{culprit.pid}" if culprit.pid is not None else culprit.task
+    name = _task(culprit)
     remedies = {
         "died": f"fix the oops of {name} first: what the others wait for died with it",
         "left": (
@@ -226,17 +227,19 @@ def _step(member: CycleMember) -> _Step:
     )
 
 
-def _task(member: CycleMember) -> str:
-    return f"{member.task}/{member.pid}" if member.pid is not None else member.task
+def _task(member: CycleMember | Culprit) -> str:
+    """A task by name and number; the name is its own choice."""
+    name = clean("name", member.task)
+    return f"{name}/{member.pid}" if member.pid is not None else name
 
 
 def _at(point: SourcePoint | None) -> str:
     if point is None:
         return ""
-    line = f" at {point.file}:{point.line}" if point.file and point.line else ""
-    return f" in {point.function}(){line}"
+    line = clean("place", f" at {point.file}:{point.line}") if point.file and point.line else ""
+    return f" in {clean('function', point.function)}(){line}"
 
 
 def _bare(lock: str) -> str:
     """A lock's name without its address or its handlers."""
-    return lock.split(" (")[0]
+    return clean("name", lock.split(" (")[0])

@@ -74,6 +74,7 @@ def read_machine(
             "code",
             f"instruction at the PC: {decoded.text}",
             log_origin(report.span) if report.code else "the debug file: the log has no code bytes",
+            author="kernel" if report.code else "debug-info",
         )
     )
     if not _is_memory_fault(report):
@@ -97,7 +98,7 @@ def _of_file(data: bytes, trap: int, arch: str, report: Report) -> disasm.Code |
     registers = report.registers
     if arch.startswith("mips") or (arch.startswith("ppc") and "msr" not in registers):
         return None
-    if arch.startswith("ppc"):
+    if arch.startswith("ppc64"):
         arch = "ppc64le" if registers["msr"] & 1 else "ppc64"
     thumb = arch == "arm" and bool(registers.get("psr", 0) & 1 << 5)
     return disasm.Code(data, trap, arch, halfwords=thumb)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.klog.model import Frame, KernelLog, Report, TaskState
-from kagent.resolution import Evidence, SourcePoint, evidence
+from kagent.resolution import Author, Evidence, SourcePoint, evidence
 from kagent.symbols.model import Symbolized
 
 __all__ = [
@@ -180,4 +180,6 @@ def frame_evidence(frame: Frame, symbols: Symbols) -> Evidence:
         f"{p.function} at {p.file}:{p.line}" if p.file else p.function for p in chain
     )
     content = f"{frame}: {where}" if chain[0].file else str(frame)
-    return evidence("frame", content, log_origin(frame.span))
+    decoded = symbols.get(frame)
+    author: Author = "debug-info" if decoded and decoded.chain else "kernel"
+    return evidence("frame", content, log_origin(frame.span), author=author)

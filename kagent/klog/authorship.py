@@ -82,6 +82,7 @@ FIELDS: tuple[Field, ...] = (
     Field(TaskState, "workqueue", "module", "kernel/workqueue.c"),
     Field(Context, "modules", "module", "kernel/module/main.c"),
     Field(Context, "unloaded", "module", "kernel/module/main.c"),
+    Field(Context, "out_of_tree", "module", "kernel/module/main.c"),
     Field(Frame, "symbol", "module", "kernel/kallsyms.c"),
     Field(Frame, "module", "module", "kernel/kallsyms.c"),
     Field(Frame, "file", "module", "kernel/kallsyms.c"),

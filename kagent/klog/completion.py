@@ -26,6 +26,8 @@ class Completion:
         self._boots = landmarks.boots
         self._panics = landmarks.panics
         self._cut = bool(landmarks.cuts)
+        # The kernel says it of the first one only: then it is tainted.
+        self._foreign = {self.boot_of(at): name for at, name in reversed(landmarks.foreign)}
         self._banners = [_banner(data, at) for at in self._boots]
 
     def boot_of(self, at: int) -> int:
@@ -50,6 +52,9 @@ class Completion:
         )
 
     def _complete_context(self, context: Context, next_boot: int) -> Context:
+        if foreign := self._foreign.get(next_boot):
+            names = dict.fromkeys((*context.out_of_tree, foreign))
+            context = replace(context, out_of_tree=tuple(names))
         if context.kernel is not None or not next_boot:
             return context
         kernel, build = self._banners[next_boot - 1]

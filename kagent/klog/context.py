@@ -52,6 +52,8 @@ _WORKQUEUE = re.compile(r"Workqueue: (.{1,200})")
 _MODULES = re.compile(r"Modules linked in:(.*)")
 _UNLOADED = re.compile(r"\[last unloaded: ([\w-]{1,64})")
 _MODULE = re.compile(r"[\w-]{1,64}(?=[(\s]|$)")
+# kernel/module/main.c, module_flags(): the taints of one module, then + or - as it comes or goes.
+_MARKED_FOREIGN = re.compile(r"(?<![\w-])([\w-]{1,64})\([A-Z]{0,16}O[A-Z]{0,16}[+-]?\)")
 _QUIET_FACTS = re.compile(
     r"REGS: |R:\d T:\d|Failing address:|Fault in |\*pde = |\(ftrace buffer|Flags: nZ|Control: "
     r"|LR (?:is at|\[)|lr {0,4}: |ra {1,4}: |Process \S{1,64} \(pid|Backtrace:|Mem abort"
@@ -117,9 +119,12 @@ def _take_kernel(draft: Draft, match: re.Match[str]) -> None:
 # What only one architecture prints; looked for in the report's lines, in this order.
 _ARCH_WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("s390x", re.compile(r"Krnl (?:PSW|GPRS|Code)")),
+    # powerpc and mips print registers as wide as the kernel's words are.
+    ("ppc", re.compile(r"^GPR\d\d: [0-9a-f]{8} |^MSR: {1,2}[0-9a-f]{8} ")),
     ("ppc64le", re.compile(r"^NIP:? |^GPR\d\d: |MSR: {1,2}[0-9a-f]{16}|^NIP \[")),
     ("loongarch", re.compile(r"^ *ERA: [0-9a-f]{16}|^ *BADV: |CSR_|ESTAT: ")),
     ("riscv64", re.compile(r"^ ?epc : |status: [0-9a-f]{16} badaddr: |Hart \d{1,4} ")),
+    ("mips", re.compile(r"^epc {1,4}: [0-9a-f]{8} |^\$ ?\d{1,2} {0,3}: [0-9a-f]{8} ")),
     ("mips64", re.compile(r"^epc {1,4}: [0-9a-f]{8,16} |^\$ ?\d{1,2} {0,3}: ")),
     ("arm64", re.compile(r"^pstate: |^x\d{1,2} ?: [0-9a-f]{16}|Mem abort info|el[01]_?\w*_sync")),
     ("arm", re.compile(r"psr: ?[0-9a-f]{8}|SMP ARM|\) from \[<|ret_fast_syscall|__dabt_svc")),
@@ -178,5 +183,6 @@ def freeze_context(draft: Draft, block: Block, frames: Sequence[Frame]) -> Conte
         workqueue=block.workqueue,
         modules=tuple(_MODULE.findall(modules)),
         unloaded=unloaded[1] if unloaded else None,
+        out_of_tree=tuple(dict.fromkeys(_MARKED_FOREIGN.findall(facts.get("modules", "")))),
         time=draft.header.time,
     )

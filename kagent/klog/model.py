@@ -67,7 +67,7 @@ class Context:
     build_id: str | None = None
     """Of vmlinux, where the kernel prints it there (CONFIG_STACKTRACE_BUILD_ID)."""
     arch: str | None = None
-    """x86_64, i386, arm64, arm, riscv64, ppc64le, s390x, mips64 or loongarch64."""
+    """x86_64, i386, arm64, arm, riscv64, ppc64le, ppc, s390x, mips64, mips or loongarch."""
     hardware: str | None = None
     taint: str | None = None
     """Taint letters without blanks (``GOE``); None when the log does not say, "" when clean."""
@@ -76,6 +76,10 @@ class Context:
     """``Modules linked in:``, without taint flags."""
     unloaded: str | None = None
     """The module that was unloaded last, where the log says so."""
+    out_of_tree: tuple[str, ...] = ()
+    """Modules that the log itself marks as built outside of the kernel's tree: ``nvidia(PO)``.
+
+    The taint letter O alone is of the whole kernel and proves it of no module."""
     time: float | None = None
 
 

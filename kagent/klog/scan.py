@@ -62,10 +62,13 @@ _LITERALS = (
     b"serialport: VM disconnected.",
     b"invoked oom-killer:",
     b"Killed process ",
+    b": loading out-of-tree module taints",
 )
 _BOOT = b"Linux version "
 _CUT_OFF = b"serialport: VM disconnected."
 _PANIC = b"Kernel panic - not syncing"
+_LOADS_FOREIGN = b": loading out-of-tree module taints"
+_FOREIGN = re.compile(r"([\w-]{1,64}): loading out-of-tree module taints kernel")
 _CHUNK = 1024 * 1024
 
 
@@ -108,6 +111,8 @@ class Landmarks:
     panics: list[int] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     """Where a cloud's serial console said that it was cut off."""
+    foreign: list[tuple[int, str]] = field(default_factory=list)
+    """Modules that the kernel names as built outside of its tree (kernel/module/main.c)."""
 
 
 @dataclass(slots=True)
@@ -186,6 +191,8 @@ def _look(found: Scan, start: int, end: int) -> None:
         found.landmarks.panics.append(start + at)
     if (at := raw.find(_CUT_OFF)) >= 0:
         found.landmarks.cuts.append(start + at)
+    if _LOADS_FOREIGN in raw and (match := _FOREIGN.match(kernel_text(line).lstrip())):
+        found.landmarks.foreign.append((start, match[1]))
     if (family := family_of(line.text)) is None:
         return
     if (family := family_of(kernel_text(line))) is None:

@@ -52,6 +52,11 @@ class Roots:
         self._types(None)
 
     @property
+    def given(self) -> tuple[object, ...]:
+        """What native code reads for this server, as `kagent.isolation` tells runs apart."""
+        return (self._vmlinux, self._modules, self._specs)
+
+    @property
     def has_source(self) -> bool:
         """Whether any source tree was given."""
         return bool(self._specs)

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 
 __all__ = ["pieces"]
 
-# Several words that mean something together; Bugzilla links "bug 12", "comment 3" and so on.
+# Several words that mean something together. Bugzilla links "bug 12", "comment 3" and so on,
+# without a blank too, and whatever follows the number (Bugzilla::Template, quoteUrls).
 _PHRASES = re.compile(
-    r"\b(?:bug|comment|attachment|patch|revision|issue|review|job|task)s? {1,3}"
-    r"(?:id |no\.? )?#?\d{1,12}\b",
+    r"(?<![^\W\d])(?:bug|comment|attachment)s? {0,3}(?:id |no\.? )?#? {0,3}\d{1,12}"
+    r"|\b(?:patch|revision|issue|review|job|task)s? {1,3}(?:id |no\.? )?#?\d{1,12}\b",
     re.IGNORECASE,
 )
 _WORDS = re.compile(r"\S+")

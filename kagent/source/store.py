@@ -35,6 +35,8 @@ _MAX_NAME = 1024
 _MAX_LINK_HOPS = 8
 _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 8
+_LINK = "120000"
+"""The mode of a symbolic link in a tree of git."""
 # What a kernel makes up as it is read: settings, memory and secrets of this machine.
 _MADE_UP = {
     "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
@@ -195,19 +197,26 @@ class RevisionStore:
         self.revision: str = revision
         self.commit = self._git.resolve(revision)
 
-    def _entry(self, path: str) -> tuple[str, str] | None:
-        """(mode, blob id) of a file, links followed inside the tree; None if there is none."""
+    def _entries(self, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """(mode, blob id) of those `paths` that are files or links."""
+        found = self._git.run(
+            "ls-tree", "-z", "--full-tree", revisions=[self.commit], paths=paths,
+            environment={"GIT_LITERAL_PATHSPECS": "1"},
+        )  # fmt: skip
+        entries = {}
+        for record in filter(None, found.data.split(b"\0")):
+            fields, _, name = record.partition(b"\t")
+            mode, kind, blob = fields.decode("ascii").split()
+            if kind == "blob":
+                entries[os.fsdecode(name)] = (mode, blob)
+        return entries
+
+    def _blob(self, path: str) -> str | None:
+        """The blob of a file, links followed inside the tree; None if there is none."""
         for _ in range(_MAX_LINK_HOPS):
-            found = self._git.run(
-                "ls-tree", "-z", "--full-tree", revisions=[self.commit], paths=[path],
-                environment={"GIT_LITERAL_PATHSPECS": "1"},
-            )  # fmt: skip
-            fields, tab, name = found.data.rstrip(b"\0").partition(b"\t")
-            if not tab or os.fsdecode(name) != path or fields.split()[1] != b"blob":
-                return None
-            mode, _, blob = fields.decode("ascii").split()
-            if mode != "120000":
-                return mode, blob
+            mode, blob = self._entries([path]).get(path, ("", ""))
+            if mode != _LINK:
+                return blob or None
             target = os.fsdecode(self._git.run("cat-file", "blob", blob, limit=4096).data)
             joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
             if target.startswith("/") or joined.startswith("../"):
@@ -216,28 +225,31 @@ class RevisionStore:
         return None
 
     def is_file(self, path: str) -> bool:
-        return self._entry(path) is not None
+        try:
+            return self._blob(path) is not None
+        except InputError:
+            return False
 
     def first_file(self, paths: Sequence[str]) -> str | None:
-        names = [f"{self.commit}:{path}" for path in paths]
-        found = self._git.run(
-            "cat-file",
-            "--batch-check=%(objecttype)",
-            stdin=os.fsencode("".join(name + "\n" for name in names)),
+        entries = self._entries(paths) if paths else {}
+        return next(
+            (
+                path
+                for path in paths
+                if path in entries and (entries[path][0] != _LINK or self.is_file(path))
+            ),
+            None,
         )
-        answers = found.data.decode("utf-8", "replace").splitlines()
-        pairs = zip(paths, answers, strict=False)
-        return next((path for path, answer in pairs if answer == "blob"), None)
 
     def named(self, name: str) -> list[str]:
         del name  # a repository has the folders of the build: suffixes find every file
         return []
 
     def read(self, path: str) -> tuple[bytes, bool]:
-        entry = self._entry(path)
-        if entry is None:
+        blob = self._blob(path)
+        if blob is None:
             raise MissingDataError(f"{path} is not in {self.revision}")
-        found = self._git.run("cat-file", "blob", entry[1], limit=MAX_FILE_BYTES)
+        found = self._git.run("cat-file", "blob", blob, limit=MAX_FILE_BYTES)
         return found.data, found.truncated
 
     def grep(self, patterns: Sequence[str], globs: Sequence[str]) -> tuple[list[GrepHit], bool]:

@@ -12,7 +12,7 @@ from support.chat_endpoint import chat_endpoint, text
 from support.repository import GitRepository
 
 from kagent import Settings, analyze
-from kagent.agents.answering import MAX_CALLS
+from kagent.agents.calls import AT_ONCE
 from kagent.agents.tools import TOOLS
 
 pytestmark = pytest.mark.integration
@@ -69,7 +69,7 @@ def answers_to(*wanted: tuple[str, dict[str, Any]], tree: Path = SOURCE) -> tupl
             for message in endpoint.requests[-1]["messages"]
             if message["role"] == "tool"
         }
-    return [told[f"call_{number}"] for number in range(len(wanted))], resolution
+    return [told[f"call_{number}"] for number in range(len(told))], resolution
 
 
 def test_a_model_is_offered_every_tool_and_gets_fenced_answers() -> None:
@@ -101,11 +101,14 @@ def test_blame_reads_the_history_of_a_repository(tmp_path: Path) -> None:
     assert "level.c: TIDE" in who
 
 
-def test_calls_at_once_are_counted_one_by_one() -> None:
+def test_few_calls_run_at_once_and_equal_ones_once() -> None:
     question = ("find_callees", {"name": "tide_station_push"})
-    told, _ = answers_to(*[question] * (MAX_CALLS + 5))
-    assert all("tide_surge_check" in content for content in told[:MAX_CALLS])
-    assert all("answer now" in content for content in told[MAX_CALLS:])
+    told, resolution = answers_to(*[question] * (AT_ONCE + 5))
+    assert len(told) == AT_ONCE
+    assert "tide_surge_check" in told[0]
+    assert all("same question" in content for content in told[1:])
+    (left,) = [one for one in resolution.left_out if one.what == "tool calls of the model"]
+    assert (left.kept, left.total) == (AT_ONCE, AT_ONCE + 5)
 
 
 @pytest.mark.parametrize(

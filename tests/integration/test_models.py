@@ -44,7 +44,8 @@ def test_verified_words_of_a_model_join_the_facts() -> None:
     def answer(request: dict[str, Any]) -> Any:
         if not is_final(request):
             return text("I have seen enough.")
-        first = facts_of(request)["evidence"][0]["id"]
+        facts = facts_of(request)["evidence"]
+        first = next(fact["id"] for fact in facts if "0x18" in fact["content"])
         return text(
             {
                 "summary": "tide_station_push read through a NULL pointer.",

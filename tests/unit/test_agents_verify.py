@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kagent.agents.answers import Claim, Draft, FixOpinion
 from kagent.agents.verify import Checker, check_draft
+from kagent.diagnosis.actions import Known
 from kagent.resolution import evidence
 
 SOURCE = evidence(
@@ -67,7 +68,7 @@ def test_a_claim_needs_evidence_that_exists(checker: Checker) -> None:
             Claim(claim="The list is corrupt.", confidence=0.9, evidence=["e1111111111"]),
         ]
     )
-    _, findings, rejected = check_draft(draft, checker, set(), "model:m")
+    _, findings, rejected = check_draft(draft, checker, Known({}), "model:m")
     assert [f.claim for f in findings] == ["fan_lookup reads c->nr."]
     assert [reason.split(" (")[0] for reason in rejected] == [
         "It just feels like a race.",
@@ -82,7 +83,7 @@ def test_only_commits_that_were_found_may_be_recommended(checker: Checker) -> No
             FixOpinion(hash="be6e843fc51a", why="I remember this one."),
         ]
     )
-    kept, _, rejected = check_draft(draft, checker, {FIX}, "model:m")
+    kept, _, rejected = check_draft(draft, checker, Known({FIX: "fan: check the curve"}), "model:m")
     assert [fix.hash for fix in kept.fixes] == [FIX]
     assert "be6e843fc51a" in rejected[0]
 
@@ -92,7 +93,7 @@ def test_one_bad_paragraph_does_not_take_the_good_ones_with_it(checker: Checker)
         summary="fan_lookup dereferenced NULL.",
         explanation="`c->nr` is read.\n\n```c\nint nr = 0;\n\nnr = 1;\n```\n\nThat is all.",
     )
-    kept, _, rejected = check_draft(draft, checker, set(), "model:m")
+    kept, _, rejected = check_draft(draft, checker, Known({}), "model:m")
     assert kept.summary == "fan_lookup dereferenced NULL."
     assert kept.explanation == "`c->nr` is read.\n\nThat is all."
     assert len(rejected) == 1

@@ -15,6 +15,7 @@ from kagent.diagnosis import (
     subsystem,
 )
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
+from kagent.klog import parse_log
 from kagent.klog.model import Context, Frame, KernelLog, LockdepFacts, LockRef, Report, Trace
 from kagent.resolution import (
     CycleMember,
@@ -234,6 +235,53 @@ def test_upgrade_verify_mitigate():
 def test_a_fix_that_is_in_the_kernel_already_is_no_upgrade():
     actions = advise(report(), None, None, [fix(in_kernel=True, upstream_tag="v6.1")])
     assert "already in this kernel" in actions.fix[0]
+
+
+TAINTED = "CPU: 0 PID: 7 Comm: sh Tainted: P           O       6.8.12 #1"
+
+
+@pytest.mark.parametrize(
+    ("before", "linked", "foreign"),
+    [
+        ("", "kvm nvidia(PO) zfs(PO) spl(O) xfs", ()),
+        ("", "kvm(OE) nvidia(PO)", ("kvm",)),
+        ("", "nvidia(PO) [last unloaded: kvm(O-)]", ("kvm",)),
+        ("kvm: loading out-of-tree module taints kernel.", "kvm nvidia", ("kvm",)),
+        ("systemd[1]: kvm: loading out-of-tree module taints kernel.", "kvm nvidia", ()),
+        ("", "kvm(P) nvidia(PO)", ()),
+        ("", None, ()),
+    ],
+    ids=["another", "itself", "unloaded", "at its loading", "said by a program", "other mark",
+         "letter alone"],
+)  # fmt: skip
+def test_only_the_log_makes_a_module_foreign_to_the_tree(before, linked, foreign):
+    rows = [
+        before,
+        "BUG: kernel NULL pointer dereference, address: 0000000000000018",
+        "Oops: 0000 [#1] PREEMPT SMP NOPTI",
+        TAINTED,
+        "RIP: 0010:__apic_accept_irq+0x115/0x2c0 [kvm]",
+        "Call Trace:",
+        " kvm_irq_delivery_to_apic_fast+0x115/0x1a0 [kvm]",
+        f"Modules linked in: {linked}" if linked else "",
+        "---[ end trace 0000000000000000 ]---",
+    ]
+    text = "".join(f"[  100.{i:06}] {row}\n" for i, row in enumerate(rows) if row)
+    (case,) = parse_log(text).reports
+    actions = advise(case, None, None, [])
+    said = [step for step in actions.fix if "not part of the kernel tree" in step]
+    assert [step for step in said if "ships kvm:" in step] == said
+    assert bool(said) == bool(foreign)
+    assert any("blacklist kvm" in step for step in actions.mitigate) == bool(foreign)
+    if not foreign:
+        assert any("without out-of-tree modules" in step for step in actions.mitigate)
+
+
+def test_a_boot_before_says_nothing_of_the_next_one():
+    oops = "BUG: kernel NULL pointer dereference, address: 0000000000000018\nOops: 0000 [#1] SMP\n"
+    text = f"Linux version 6.1.0\nfan: loading out-of-tree module taints kernel.\n{oops}"
+    boots = [*parse_log(f"{text}Linux version 6.1.0\n{oops}").reports]
+    assert [case.context.out_of_tree for case in boots] == [("fan",), ()]
 
 
 def test_advice_pastes_nothing_dangerous_into_a_shell():

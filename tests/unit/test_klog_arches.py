@@ -322,3 +322,41 @@ Call Trace:
     assert "<8b>" in report.code
     check(report, numbers(I386, 8) | {"eflags": 0x10246, "cr2": 0xF8A3C00C})
     assert report.context.arch == "i386"
+
+
+POWERPC = """\
+BUG: Kernel NULL pointer dereference on read at 0x00000010
+Faulting instruction address: 0x{at}
+Oops: Kernel access of bad area, sig: 11 [#1]
+{order} PAGE_SIZE=4K SMP NR_CPUS=4 CoreNet Generic
+CPU: 1 PID: 200 Comm: valved Not tainted 6.6.73 #0
+NIP:  {at} LR: {at} CTR: {at}
+REGS: {at} TRAP: 0300   Not tainted  (6.6.73)
+MSR:  {at} <EE>  CR: 44004804  XER: 00000000
+GPR00: {at} {at} {at} {at}
+NIP [{at}] valve_turn+0x22c/0x720 [valve]
+---[ end trace 0000000000000000 ]---
+"""
+MIPS = """\
+CPU 0 Unable to handle kernel paging request at virtual address {at}, epc == {at}, ra == {at}
+Oops[#1]:
+CPU: 0 PID: 300 Comm: valved Not tainted 5.15.150 #0
+$ 0   : {at} {at} {at} {at}
+epc   : {at} valve_turn+0x34/0x9c [valve]
+Call Trace:
+[<{at}>] valve_turn+0x34/0x9c [valve]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "order", "arch"),
+    [
+        (POWERPC, "c209290c", "BE", "ppc"),
+        (POWERPC, "c00000000209290c", "LE", "ppc64le"),
+        (MIPS, "8734a0f4", "", "mips"),
+        (MIPS, "ffffffffc0048114", "", "mips64"),
+    ],
+)
+def test_the_width_of_registers_tells_a_32_bit_kernel(text, at, order, arch) -> None:
+    """REG of arch/powerpc/kernel/process.c and of arch/mips/kernel/traps.c: two digits a byte."""
+    assert only(text.format(at=at, order=order)).context.arch == arch

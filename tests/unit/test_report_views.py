@@ -203,14 +203,26 @@ def test_a_notebook_gets_html_markdown_and_text(resolution):
     assert "<html" not in bundle["text/html"]
 
 
-def test_the_notebook_extension_shows_resolutions_richly(resolution):
-    shell_module = pytest.importorskip("IPython.core.interactiveshell")
-    from kagent.report.notebook import load_ipython_extension
+def test_a_cell_that_ends_in_a_resolution_shows_the_page(resolution):
+    formatters = pytest.importorskip("IPython.core.formatters")
+    data, _ = formatters.DisplayFormatter().format(resolution)
+    assert data == mimebundle(resolution)
 
-    shell = shell_module.InteractiveShell()
-    load_ipython_extension(shell)
-    data, _ = shell.display_formatter.format(resolution)
-    assert data["text/html"].lstrip().startswith('<div class="kagent">')
+
+def test_the_repr_of_a_resolution_is_one_short_line(resolution):
+    assert repr(resolution) == (
+        "Resolution(title='KASAN: null-ptr-deref Read in relay_switch', engine='rules', "
+        f"reports=2, findings={len(resolution.findings)}, fixes={len(resolution.fixes)})"
+    )
+
+
+def test_the_style_of_a_fragment_outweighs_that_of_the_page_around(resolution):
+    fragment = to_fragment(resolution)
+    style = fragment[fragment.index("<style>") + 7 : fragment.index("</style>")]
+    style = re.sub(r"/\*.*?\*/", "", style)
+    for rule in re.findall(r"[^{}]+(?=\{[^{}]*\})", style):
+        for selector in re.split(r",(?![^(]*\))", rule):
+            assert ":is(#kagent, .kagent)" in selector, selector
 
 
 def test_the_evidence_with_most_context_is_chosen(resolution):
