@@ -31,6 +31,8 @@ __all__ = ["DrgnDwarf", "ElfShape", "drgn_available"]
 
 _TYPE_NAME = re.compile(r"(?:(?:struct|union|enum) )?[A-Za-z_]\w{0,255}\Z", re.ASCII)
 _MAX_VARIABLES = 256
+_NOT_RELOCATED = "relocation support is not implemented"
+"""What drgn says of a sound module whose machine it does not know."""
 _ARCHITECTURES = {
     "EM_386": "I386",
     "EM_AARCH64": "AARCH64",
@@ -142,8 +144,14 @@ class DrgnDwarf:
         except (LookupError, AttributeError, NameError, TypeError):
             raise
         except Exception as error:
+            words = _first_line(error)
+            if words.startswith(_NOT_RELOCATED):
+                raise CorruptDataError(
+                    f"the debug info of {self._shape.path} was not read: drgn relocates no "
+                    f"modules of its machine ({self._shape.machine})"
+                ) from error
             raise CorruptDataError(
-                f"the debug info of {self._shape.path} is damaged ({_first_line(error)})",
+                f"the debug info of {self._shape.path} is damaged ({words})",
                 hint="copy or download it again",
             ) from error
 

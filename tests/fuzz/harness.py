@@ -267,6 +267,9 @@ class _Worker:
         return {"index": str(index), "kind": _cause(code), "trace": trace}
 
     def kill(self) -> None:
+        """End the process, if it still runs, and close what was opened."""
+        if self._read is not None:
+            self._read.close()
         if self.process is not None:
             self.process.kill()
             self.process.wait()

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from support.evil_dwarf import build_evil_module
+from support.foreign_elf import build_foreign_module
 from support.kernel_elf import build_module, need, run
 
 import kagent
@@ -351,6 +352,18 @@ def test_a_module_file_of_any_kind_never_ends_the_run(
         found = kagent.analyze(log, settings=Settings(modules=tmp_path, allow_mismatch=allow))
         assert found.reports
         assert found.summary
+
+
+@pytest.mark.parametrize(("triple", "machine"), [("powerpc", "EM_PPC"), ("mips", "EM_MIPS")])
+def test_a_sound_module_of_a_machine_drgn_does_not_know_is_not_called_damaged(
+    triple: str, machine: str, tmp_path: Path
+) -> None:
+    build_foreign_module(tmp_path / "fan.ko", triple)
+    with Symbolizer.open(None, tmp_path) as symbolizer:
+        (found,) = symbolizer.symbolize([Frame("fan_apply", 8, 16, "fan")])
+    assert found.note is not None
+    assert f"drgn relocates no modules of its machine ({machine})" in found.note
+    assert "damaged" not in found.note
 
 
 def test_a_compressed_section_that_claims_to_be_huge(tmp_path: Path) -> None:
