@@ -189,7 +189,9 @@ def test_everything_declared_is_used():
             name = canonicalize_name(one.name)
             if name in USED_OTHERWISE:
                 user = (supply.ROOT / USED_OTHERWISE[name]).read_text("utf-8")
-                assert name.removeprefix("pytest-").removeprefix("py") in user.replace("_", "-"), one
+                assert name.removeprefix("pytest-").removeprefix("py") in user.replace("_", "-"), (
+                    one
+                )
             else:
                 assert name in imported, f"{one.name} ({group}) is imported nowhere"
 
