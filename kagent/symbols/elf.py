@@ -168,7 +168,7 @@ class ElfImage:
         if elf.type not in (_ET_REL, _ET_EXEC, _ET_DYN):
             raise InputError(f"{self.path} is an ELF file of an unknown type")
         self.kind: Kind = "module" if elf.type == _ET_REL else "vmlinux"
-        self.machine = _MACHINES.get(elf.machine, str(elf.machine))
+        self.machine = _MACHINES.get(elf.machine) or _foreign_machine(elf.machine)
         self.bits = elf.bits
         self.little_endian = elf.little_endian
         heads = [elf.section(index) for index in range(elf.count)]
@@ -388,3 +388,13 @@ def _lay_out(sections: list[ElfSection]) -> list[ElfSection]:
 
 def _align(value: int, alignment: int) -> int:
     return (value + alignment - 1) // alignment * alignment
+
+
+def _foreign_machine(number: int) -> str:
+    """The name of a machine that Linux does not run on, for messages; its number if it has none.
+
+    From pyelftools, whose import costs more than a small file takes to read.
+    """
+    from elftools.elf.enums import ENUM_E_MACHINE
+
+    return next((name for name, value in ENUM_E_MACHINE.items() if value == number), str(number))

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -502,7 +503,7 @@ def test_every_command_keeps_to_the_table(arguments, code, case, run, tmp_path):
 
 def program(command: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """A command line with its redirections, as a process of its own."""
-    line = command.replace("kagent ", f"{sys.executable} -m kagent ", 1)
+    line = re.sub(r"(?<![\w/])kagent ", f"{sys.executable} -m kagent ", command, count=1)
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line}"],
         capture_output=True,

@@ -26,7 +26,6 @@ USED_OTHERWISE = {
     "langgraph-cli": "tests/integration/test_studio.py",
     "mypy": ".ci/check",
     "pip-audit": ".ci/audit",
-    "pyelftools": "tests/benchmarks/symbolizer.py",
     "pytest-asyncio": "pyproject.toml",
     "pytest-xdist": ".ci/check",
     "ruff": ".ci/check",

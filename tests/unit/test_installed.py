@@ -31,7 +31,8 @@ def origin(monkeypatch, tmp_path) -> Callable[[object], str]:
 
 
 def test_from_the_checkout_it_runs_from(monkeypatch, tmp_path):
-    root = Path(installed.__file__).parents[1]
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.setattr(installed, "_PACKAGE", root / "kagent")
     monkeypatch.chdir(root)
     assert installed.hint_to_install("mcp") == "pip install '.[mcp]'"
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from support.kernel_elf import build_module, build_vmlinux, need, run
 
 from kagent.errors import CorruptDataError, InputError, KagentError, MissingDataError
 from kagent.klog.model import Frame
-from kagent.symbols import Symbolizer
+from kagent.symbols import Symbolizer, elf
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +111,10 @@ def test_random_damage_raises_our_errors_only(tmp_path: Path, vmlinux: Path, see
         assert len(symbolizer.symbolize(frames)) == 2
         symbolizer.member_at("widget", 8)
         symbolizer.variables(frames[0])
+
+
+def test_machines_are_named_as_pyelftools_names_them():
+    for number, name in elf._MACHINES.items():
+        assert elf._foreign_machine(number) in {name, str(number)}
+    assert elf._foreign_machine(83) == "EM_AVR"
+    assert elf._foreign_machine(65_000) == "65000"
