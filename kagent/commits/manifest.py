@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -87,7 +88,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     def write(self, directory: Path) -> None:
-        text = json.dumps(self.model_dump(), indent=2, ensure_ascii=False)
+        data = self.model_dump()
+        text = json.dumps({**data, "sum": _sum(data)}, indent=2, ensure_ascii=False)
         (directory / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
 
 
@@ -134,7 +136,14 @@ def read_manifest(directory: Path) -> Manifest:
             + (": an older kagent built it" if older else ""),
             hint=rebuild if older else f"use the kagent that built it, or {rebuild}",
         )
+    if data.pop("sum", None) != _sum(data):
+        raise IndexCorruptError(f"{directory / MANIFEST} is damaged", hint=rebuild)
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
         raise IndexCorruptError(f"{directory / MANIFEST} is damaged", hint=rebuild) from error
+
+
+def _sum(data: dict[str, Any]) -> str:
+    """The SHA-256 of a manifest's values, however they are written down."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

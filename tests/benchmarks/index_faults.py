@@ -2,7 +2,7 @@
 
 ::
 
-    python tests/benchmarks/index_faults.py [--kills N] [--seed S]
+    python tests/benchmarks/index_faults.py [--kills N] [--disks N] [--flips N] [--seed S]
 
 After each kill the previous index has to answer as before (or the new one whole, if the kill came
 after the change), and a rerun has to give exactly what an undisturbed run gives.
@@ -48,6 +48,8 @@ def look(out: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="of builds, and of updates")
+    parser.add_argument("--disks", type=int, default=20, help="points at which it is full")
+    parser.add_argument("--flips", type=int, default=200, help="of bits, over all files")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     dice = random.Random(options.seed)
@@ -62,8 +64,8 @@ def main() -> None:
         for command in ("build", "update"):
             kills(command, options.kills, folder, (source, old, new), dice)
         for command in ("build", "update"):
-            full_disk(command, folder, (source, old, new))
-        harm(folder, dice)
+            full_disk(command, options.disks // 2, folder, (source, old, new))
+        flips(options.flips, folder, dice)
 
 
 def kills(command: str, count: int, folder: Path, known: Any, dice: random.Random) -> None:
@@ -91,14 +93,17 @@ def kills(command: str, count: int, folder: Path, known: Any, dice: random.Rando
         if left.exists():
             raise SystemExit(f"{command}: something was left behind")
         seen[stage] += 1
-    print(f"{command}: {count} kills, nothing lost, nothing counted twice; {dict(seen)}")
+    print(
+        f"{command}: {count} kills, nothing lost, nothing counted twice; {dict(seen)}", flush=True
+    )
 
 
-def full_disk(command: str, folder: Path, known: Any) -> None:
+def full_disk(command: str, count: int, folder: Path, known: Any) -> None:
     source, old, new = known
     disk = folder / "disk"
     refused = 0
-    for left in range(64, 2048, 192):
+    needed = sum(file.stat().st_size for file in (folder / "new").iterdir()) // 1024
+    for left in range(16, needed, -(-(needed - 16) // count)):
         with small_disk(disk, "64m") as mounted:
             if not mounted:
                 print("full disk: skipped, mounting is not allowed here")
@@ -118,29 +123,47 @@ def full_disk(command: str, folder: Path, known: Any) -> None:
             if finish(command, source, out) != new:
                 raise SystemExit(f"{command}: a rerun after a full disk gave something else")
         disk.rmdir()
-    print(f"{command}: {refused} full disks, the previous index answered, a rerun finished")
+    print(
+        f"{command}: {refused} of {count} disks full, the previous index answered, reruns finished",
+        flush=True,
+    )
 
 
-def harm(folder: Path, dice: random.Random) -> None:
+def flips(count: int, folder: Path, dice: random.Random) -> None:
+    """One bit at a time over all files: named by verify, and no search serves what it made."""
+    out = folder / "new"
+    names = sorted(path.name for path in out.iterdir())
+    sound = answer(out)
     named: Counter[str] = Counter()
-    for number in range(60):
-        out = Path(shutil.copytree(folder / "new", folder / "harmed"))
-        name = ("commits.sqlite", "vectors.faiss", "embedding.npz")[number % 3]
-        data = bytearray((out / name).read_bytes())
-        if number % 2:
-            del data[dice.randrange(len(data)) :]
-        else:
-            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
-        (out / name).write_bytes(data)
+    refused: Counter[str] = Counter()
+    for number in range(count):
+        path = out / names[number % len(names)]
+        data = path.read_bytes()
+        harmed = bytearray(data)
+        harmed[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        path.write_bytes(harmed)
         try:
             with CommitIndex.open(out) as index:
                 problems = index.verify()
-                index.search("leak in dev7_get_ring")
         except KagentError as error:
             problems = [str(error)]
-        named[name] += any(name in problem for problem in problems)
-        shutil.rmtree(out)
-    print(f"harmed files, and how often their damage was named: {dict(named)} of 20 each")
+        named[path.name] += any(path.name in problem for problem in problems)
+        try:
+            if answer(out) != sound:
+                raise SystemExit(f"{path.name}: a search served wrong content")
+        except KagentError:
+            refused[path.name] += 1
+        path.write_bytes(data)
+    print(f"{count} flips, wrong content never served; named: {dict(named)}", flush=True)
+    print(f"searches refused, the others as before: {dict(refused)}", flush=True)
+    if named.total() != count:
+        raise SystemExit("some damage was not named")
+
+
+def answer(out: Path) -> list[Any]:
+    with CommitIndex.open(out) as index:
+        hits = index.search("leak in dev7_get_ring", 20)
+        return [(hit.hash, hit.score, index.get(hit.hash)) for hit in hits]
 
 
 if __name__ == "__main__":
