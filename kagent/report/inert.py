@@ -26,7 +26,7 @@ _ACTIVE = re.compile(
     r"[@#$]"  # mentions, issues, snippets, mathematics; addresses
     r"|//|\bwww\.|\b(?:mailto|xmpp|tel|callto|skype):"
     r"|[^\s./][.][^\W\d_]{2}"  # a bare host name
-    r"|[!~%^&][\w\"{*]|^\W{0,3}/\w"  # GitLab: !12 ~label %1 ^alert &2; /close
+    r"|[!~%^&][\w\"{*]"  # GitLab: !12 ~label %1 ^alert &2
     r"|\*\w+:"  # *iteration:1
     r"|:[\w+-]{1,40}:|^\W{0,2}::"  # emoji, ::include
     r"|(?<![^\W_])[0-9a-f]{7,64}(?![^\W_])"  # commits
@@ -37,6 +37,7 @@ _ACTIVE = re.compile(
     r"|\br\d{2,9}\b",  # revisions
     re.IGNORECASE,
 )
+_QUICK_ACTION = re.compile(r"\W{0,3}/\w")  # GitLab, at the start of a line: /close
 _HULL = re.compile(r"([(\"'“‘\[]*)(.*?)([)\"'”’\].,;!?]*)", re.DOTALL)
 
 
@@ -54,12 +55,14 @@ def pieces(text: str) -> Iterator[tuple[bool, str]]:
 
 def _active(text: str) -> Iterator[tuple[int, int]]:
     """Where the active parts are, in order."""
-    done = 0
+    done, first = 0, len(text) - len(text.lstrip())
     for phrase in [*_PHRASES.finditer(text), None]:
         end = phrase.start() if phrase else len(text)
         for word in _WORDS.finditer(text, done, end):
             if _ACTIVE.search(word[0]):
                 yield _core(word)
+            elif word.start() == first and _QUICK_ACTION.match(word[0]):
+                yield word.span()
         if phrase:
             yield phrase.span()
             done = phrase.end()

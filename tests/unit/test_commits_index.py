@@ -22,7 +22,7 @@ from support.repository import GitRepository, fan_history
 
 from kagent.commits import CommitIndex, CrashQuery
 from kagent.commits.documents import parse_documents
-from kagent.commits.manifest import file_sum, read_manifest
+from kagent.commits.manifest import Manifest, file_sum, read_manifest
 from kagent.commits.search import NO_STRUCTURE
 from kagent.commits.store import VECTORS
 from kagent.errors import IndexCorruptError, InputError, MissingDataError
@@ -278,9 +278,9 @@ def test_rewritten_history_rebuilds_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_repository_that_moved_away(own: Path, tmp_path: Path) -> None:
-    manifest = json.loads((own / "manifest.json").read_text())
+    manifest = read_manifest(own).model_dump()
     manifest["sources"][0]["location"] = str(tmp_path / "moved")
-    (own / "manifest.json").write_text(json.dumps(manifest))
+    Manifest.model_validate(manifest).write(own)
     with CommitIndex.open(own) as index, pytest.raises(MissingDataError, match="no such directory"):
         index.update()
 
@@ -446,9 +446,9 @@ def test_manifests_that_are_not_ours(
 
 
 def test_a_manifest_cannot_lead_outside(own: Path, tmp_path: Path) -> None:
-    manifest = json.loads((own / "manifest.json").read_text())
+    manifest = read_manifest(own).model_dump()
     manifest["files"]["../../secret"] = {"size": 1, "sha256": "x"}
-    (own / "manifest.json").write_text(json.dumps(manifest))
+    Manifest.model_validate(manifest).write(own)
     (tmp_path / "secret").write_text("s")
     with pytest.raises(IndexCorruptError, match="secret is missing"):
         CommitIndex.open(own)
