@@ -59,6 +59,13 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+_AUTHORS: dict[str | None, Author] = {
+    "source": "source",
+    "struct-member": "debug-info",
+    "commit": "commit",
+}
+
+
 class Evidence(_Model):
     """One fact, word for word, with its origin. Findings cite it by `id`."""
 
@@ -69,14 +76,8 @@ class Evidence(_Model):
     content: str
     origin: str
     """``path:line@revision``, ``commit <hash>``, ``log 120-180`` (bytes), a file's build-id ..."""
-    author: Author = "kernel"
-
-
-_AUTHORS: dict[EvidenceKind, Author] = {
-    "source": "source",
-    "struct-member": "debug-info",
-    "commit": "commit",
-}
+    author: Author = Field(default_factory=lambda known: _AUTHORS.get(known.get("kind"), "kernel"))
+    """The usual one of its kind, unless it is told."""
 
 
 def evidence(
@@ -84,12 +85,9 @@ def evidence(
 ) -> Evidence:
     """Make an evidence item; equal facts get equal ids. `author` is the usual one of its kind."""
     digest = hashlib.blake2s(f"{kind}\0{origin}\0{content}".encode("utf-8", "replace"))
+    told = {"author": author} if author else {}
     return Evidence(
-        id=f"e{digest.hexdigest()[:10]}",
-        kind=kind,
-        content=content,
-        origin=origin,
-        author=author or _AUTHORS.get(kind, "kernel"),
+        id=f"e{digest.hexdigest()[:10]}", kind=kind, content=content, origin=origin, **told
     )
 
 
