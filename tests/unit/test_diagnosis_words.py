@@ -14,6 +14,7 @@ from kagent.diagnosis import (
     missing_data,
     subsystem,
 )
+from kagent.diagnosis.commandlike import command_like
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.klog import parse_log
 from kagent.klog.model import Context, Frame, KernelLog, LockdepFacts, LockRef, Report, Trace
@@ -230,6 +231,26 @@ def test_upgrade_verify_mitigate():
     assert any("f->curve->nr" in step for step in actions.fix)
     assert any("KASAN" in step for step in actions.verify)
     assert any("blacklist fan" in step for step in actions.mitigate)
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("drivers/fan.c", True),
+        ("/usr/src/fan/fan-core.c", True),
+        ("/tmp/build/../rust/fan.rs", True),
+        ("/tmp/x.sh", False),
+        ("/usr/bin/python", False),
+        ("fan.c; reboot", False),
+        ("$(reboot).c", False),
+    ],
+)
+def test_a_place_in_advice_is_a_line_of_source_wherever_it_lies(file, shown):
+    bad = fault().model_copy(update={"file": file, "line": 24})
+    (step,) = advise(report(), bad, None, []).fix
+    assert (f" at {file}:24, and find" in step) == shown
+    assert "before its use in curve_size()" in step
+    assert not command_like(step.replace(f" at {file}", ""))
 
 
 def test_a_fix_that_is_in_the_kernel_already_is_no_upgrade():
