@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,8 @@ from kagent.resolution import (
 )
 from kagent.source import SourceTree
 from kagent.symbols.model import Location, Symbolized
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 def report(kind="WARNING", title="WARNING in f", header=None, frames=("f",), **more):
@@ -296,6 +299,16 @@ def test_only_the_log_makes_a_module_foreign_to_the_tree(before, linked, foreign
     assert any("blacklist kvm" in step for step in actions.mitigate) == bool(foreign)
     if not foreign:
         assert any("without out-of-tree modules" in step for step in actions.mitigate)
+
+
+def test_a_module_that_one_report_marks_is_foreign_in_all_of_that_boot():
+    """Lockdep lists no modules; the soft lockup after it does."""
+    text = (DATA / "waits" / "lockdep-interrupt.log").read_text()
+    lockdep, lockup, *_ = parse_log(text).reports
+    assert "Modules linked in" in text[slice(*lockup.span)]
+    assert "Modules linked in" not in text[slice(*lockdep.span)]
+    assert lockdep.context.out_of_tree == ("spins",)
+    assert any("whoever ships spins" in step for step in advise(lockdep, None, None, []).fix)
 
 
 def test_a_boot_before_says_nothing_of_the_next_one():
