@@ -335,6 +335,8 @@ def test_advice_pastes_nothing_dangerous_into_a_shell():
         ("6.11.4-301.fc41.x86_64", "#1 SMP", "dnf debuginfo-install kernel-6.11.4-301.fc41.x86_64"),
         ("6.4.0-150600.23-default", "#1 SMP", "zypper install kernel-default-debuginfo"),
         ("6.12.117-mine", "#3", "the vmlinux left by the build of 6.12.117-mine"),
+        ("4.12.0-rc4+", "#15", "of 4.12.0-rc4+ (CONFIG_DEBUG_INFO=y)"),
+        ("5.18.0", "#1", "of 5.18.0 (CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y)"),
         (None, None, "release is not in the log"),
     ],
 )
@@ -355,9 +357,26 @@ def test_what_was_given_is_not_missing():
     assert any("/proc/sysrq-trigger" in item.how for item in lacking)
 
 
-def test_the_source_is_named_by_its_own_tag():
-    lacking = missing_data(log(report()), 0)
-    assert any("--kernel-src linux@v6.1.192" in item.how for item in lacking)
+@pytest.mark.parametrize(
+    ("release", "build", "tree", "revision"),
+    [
+        ("6.1.0-56-amd64", "#1 Debian 6.1.192-2", "stable/linux", "linux@v6.1.192 (Debian builds"),
+        ("6.6.13-amd64", "#1 Debian 6.6.13-1", "stable/linux", "linux@v6.6.13 (Debian builds"),
+        ("6.8.0-45-generic", "#45-Ubuntu", "stable/linux", "linux@v6.8 (Ubuntu's release does not"),
+        ("6.19.0-0.rc2.1.fc41.x86_64", "#1", "stable/linux", "linux@v6.19-rc2 (Fedora adds"),
+        ("6.12.117-mine", "#3", "stable/linux", "linux@v6.12.117 (what '-mine' adds"),
+        ("4.15.0", "#1", "stable/linux", "linux@v4.15"),
+        ("6.5.0-rc5-g6f09e57d8cf6", "#0", "stable/linux",
+         "linux@6f09e57d8cf6, or linux@v6.5-rc5 where the clone has no such commit"),
+        ("4.13.0-rc6-next-20170825+", "#9", "next/linux-next", "linux-next@next-20170825"),
+        (None, None, "stable/linux", "linux@TAG"),
+    ],
+)  # fmt: skip
+def test_the_source_is_named_by_what_a_public_tree_has(release, build, tree, revision):
+    case = report(context=Context(kernel=release, build=build))
+    (how,) = [item.how for item in missing_data(log(case), 0) if "the source" in item.what]
+    clone = f"git clone https://git.kernel.org/pub/scm/linux/kernel/git/{tree}.git, "
+    assert how.startswith(f"{clone}then --kernel-src {revision}")
 
 
 # Pictures ---------------------------------------------------------------------------------------
