@@ -199,11 +199,16 @@ def _take_lock(draft: Draft, lock: LockRef) -> bool:
     return True
 
 
-def freeze_lockdep(draft: Draft) -> LockdepFacts | None:
-    """The facts as a value; None for other reports."""
+def freeze_lockdep(draft: Draft, current: tuple[str | None, int | None]) -> LockdepFacts | None:
+    """The facts as a value; None for other reports.
+
+    `current` is the task that the report says ran, for reports that name it nowhere else.
+    """
     facts = draft.lockdep
     if facts is None:
         return None
+    if facts.task is None:
+        facts.task, facts.pid = current
     holding: list[LockRef] = []
     for (comm, pid), locks in draft.held.items():
         if facts.pid is None or (comm, pid) == (facts.task, facts.pid) or pid == facts.pid:

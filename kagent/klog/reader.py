@@ -164,6 +164,9 @@ def freeze(draft: Draft, title: Title) -> Report:
     if pc is None and kind in LOCKUPS and draft.own.running:
         pc = next((frame for frame in call if frame.exact), None)
     context = freeze_context(draft, subject, (*((pc,) if pc else ()), *call))
+    locks = freeze_lockdep(draft, (context.task, context.pid))
+    if locks is not None and context.task is None:
+        context = replace(context, task=locks.task, pid=locks.pid)
     return Report(
         title=title.text,
         kind=kind,
@@ -176,7 +179,7 @@ def freeze(draft: Draft, title: Title) -> Report:
         code=subject.code,
         access=freeze_access(draft),
         memory=freeze_memory(draft),
-        locks=freeze_lockdep(draft),
+        locks=locks,
         oom=freeze_oom(draft),
         tasks=freeze_tasks(draft),
         alt_titles=title.alt,

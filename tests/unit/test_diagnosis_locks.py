@@ -453,6 +453,7 @@ def test_a_stuck_task_inherits_lockdep_s_names():
         ("bad-unlock", "not-a-deadlock", "does not hold"),
         ("held-freed", "not-a-deadlock", "frees memory"),
         ("held-at-return", "not-a-deadlock", "returns to user space"),
+        ("held-at-exit", "not-a-deadlock", "exits, or is frozen"),
         ("suspicious-rcu", "not-a-deadlock", "RCU"),
         ("wait-context", "not-a-deadlock", "may sleep"),
     ],
@@ -461,6 +462,71 @@ def test_the_other_kinds_of_lockdep_reports(variant, verdict, words):
     result = build_wait_graph([], KernelLog((lockdep(variant),)))
     assert result.deadlock.verdict == verdict
     assert words in result.deadlock.reason
+
+
+STILL_HELD = """\
+WARNING: pager/4398 still has locks held!
+5.9.0 #15 Not tainted
+------------------------------------
+1 lock held by pager/4398:
+ #0: ffffa00019769560 (rcu_read_lock){....}-{1:2}, at: count_event+0x24/0x2f0
+
+stack backtrace:
+CPU: 1 PID: 4398 Comm: pager Not tainted 5.9.0 #15
+Call trace:
+ debug_check_no_locks_held+0x110/0x130
+ get_signal+0x1a94/0x2400
+"""
+NO_KEY = """\
+INFO: trying to register non-static key.
+the code is fine but needs lockdep annotation.
+turning off the locking correctness validator.
+CPU: 1 PID: 0 Comm: swapper/1 Not tainted 4.13.0 #9
+Call Trace:
+ register_lock_class+0x55e/0x2c70
+ lock_acquire+0x1d5/0x580
+ flow_cleanup+0xf4/0x300
+"""
+LEAVING = """\
+WARNING: lock held when returning to user space!
+4.18.0 #51 Not tainted
+------------------------------------------------
+fused/17896 is leaving the kernel with locks still held!
+1 lock held by fused/17896:
+ #0: 00000000a3b01fa0 (&fi->mutex){+.+.}, at: fuse_lock_inode+0xaf/0xe0
+"""
+UNBALANCED = """\
+WARNING: bad unlock balance detected!
+6.12.1 #1 Not tainted
+-------------------------------------
+chand/64 is trying to release lock (&c->lock) at:
+chan_write+0x1bb/0x220
+but there are no more locks to release!
+
+other info that might help us debug this:
+no locks held by chand/64.
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "said"),
+    [
+        (STILL_HELD, ("pager", 4398), "pager/4398 holds rcu_read_lock at count_event+0x24/0x2f0"),
+        (NO_KEY, ("swapper/1", 0), None),
+        (LEAVING, ("fused", 17896), "fused/17896 holds &fi->mutex at fuse_lock_inode+0xaf/0xe0"),
+        (UNBALANCED, ("chand", 64), "chand/64 releases &c->lock at chan_write+0x1bb/0x220"),
+    ],
+    ids=["still held", "no key", "leaving", "unbalanced"],
+)
+def test_a_lockdep_report_is_of_the_task_that_any_of_its_lines_names(text, task, said):
+    log = parse_log(text)
+    (case,) = log.reports
+    assert (case.context.task, case.context.pid) == task
+    result = build_wait_graph([], log)
+    assert result.deadlock.reason.startswith(f"{task[0]}/{task[1]}: it ")
+    facts = [fact.content for fact in result.evidence if fact.kind == "lock-edge"]
+    assert said is None or said in facts
+    assert not any("None" in fact for fact in facts)
 
 
 # Parts ------------------------------------------------------------------------------------------

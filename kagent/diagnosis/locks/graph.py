@@ -117,6 +117,9 @@ def _with_warning(warned: Verdict, found: Verdict) -> Verdict:
     held_up = deadlock.culprit is not None and deadlock.culprit.kind in ("died", "left")
     if not deadlock.victims and not held_up:
         return warned
+    if not deadlock.victims:  # the rule's own words tell what is known of the one task
+        told = rule.model_copy(update={"culprit": deadlock.culprit})
+        return told, warned[1], [*warned[2], *found[2]]
     open_question = "possible" in (rule.verdict, deadlock.verdict)
     joined = rule.model_copy(
         update={

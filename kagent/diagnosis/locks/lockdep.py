@@ -29,7 +29,8 @@ __all__ = ["enrich", "own_frame"]
 
 _LEFT = {
     "held-at-return": "returned to user space without unlocking",
-    "held-at-exit": "exited without unlocking",
+    # do_exit() and try_to_freeze() ask for it alike (debug_check_no_locks_held()).
+    "held-at-exit": "exited or was frozen without unlocking",
 }
 
 

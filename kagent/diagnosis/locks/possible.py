@@ -47,7 +47,7 @@ _HARMLESS = {
     "bad-unlock": "it releases a lock that it does not hold",
     "held-freed": "it frees memory in which a lock is still held",
     "held-at-return": "it returns to user space with a lock still held",
-    "held-at-exit": "it exits with a lock still held",
+    "held-at-exit": "it exits, or is frozen, with a lock still held",
     "suspicious-rcu": "it uses RCU-protected data without the protection RCU asks for",
     "wait-context": "it takes a lock that may sleep where sleeping is not allowed",
 }
@@ -128,12 +128,12 @@ class Possible:
         return replace(facts, chain=_ends(facts.chain), holding=_ends(held))
 
     def _lockdep(self, report: Report, facts: LockdepFacts) -> Verdict:
-        who = f"{facts.task}/{facts.pid}" if facts.task else "a task"
+        who = _who(facts)
         self.twins = _twins(facts)
         stated = [_stated(facts, ref, verb, report) for ref, verb in _refs(facts)]
         if facts.variant in _HARMLESS or facts.variant == "other":
             what = _HARMLESS.get(
-                facts.variant, "breaks a rule of lockdep, without a cycle of locks"
+                facts.variant, "it breaks a rule of lockdep, without a cycle of locks"
             )
             reason = f"{who}: {what}{self._place(report, facts)}."
             deadlock = Deadlock(verdict="not-a-deadlock", reason=reason)
@@ -332,7 +332,7 @@ def _twins(facts: LockdepFacts) -> set[str]:
 
 def _refs(facts: LockdepFacts) -> Iterable[tuple[LockRef, str]]:
     if facts.acquiring:
-        yield facts.acquiring, "is acquiring"
+        yield facts.acquiring, "releases" if facts.variant == "bad-unlock" else "is acquiring"
     for ref in facts.holding:
         yield ref, "holds"
     for link in facts.chain:
@@ -344,9 +344,11 @@ def _refs(facts: LockdepFacts) -> Iterable[tuple[LockRef, str]]:
 def _stated(facts: LockdepFacts, ref: LockRef, verb: str, report: Report) -> Evidence:
     at = f" at {ref.at}" if ref.at else ""
     span = ref.span if ref.span != (0, 0) else report.span
-    return evidence(
-        "lock-edge", f"{facts.task}/{facts.pid} {verb} {ref.name}{at}", log_origin(span)
-    )
+    return evidence("lock-edge", f"{_who(facts)} {verb} {ref.name}{at}", log_origin(span))
+
+
+def _who(facts: LockdepFacts) -> str:
+    return f"{facts.task}/{facts.pid}" if facts.task else "a task"
 
 
 def _is_new(held: LockRef, wanted: LockRef) -> bool:
