@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kagent.diagnosis.families import Case, choose
-from kagent.diagnosis.stack import Symbols, by_frame, frame_evidence, log_origin, own_point
+from kagent.diagnosis.helpers import base_name, is_scaffold
+from kagent.diagnosis.stack import (
+    Symbols,
+    by_frame,
+    frame_evidence,
+    frame_points,
+    log_origin,
+    own_point,
+    reliable,
+)
 from kagent.klog.model import Frame, KernelLog, Report
 from kagent.resolution import (
     Deadlock,
@@ -14,6 +23,7 @@ from kagent.resolution import (
     Fault,
     Finding,
     MemoryFacts,
+    SourcePoint,
     evidence,
 )
 from kagent.symbols.model import Symbolized
@@ -46,12 +56,12 @@ def explain(
     """Explain report number `index` of a log."""
     report = log.reports[index]
     symbols = by_frame(symbolized)
-    case = Case(report, fault, memory, deadlock, own_point(_stack(report), symbols))
+    case = Case(report, fault, memory, deadlock, _blamed(report, symbols))
     name, summary, reasons = choose(case)
     paragraphs = "\n\n".join([*reasons, *_context(report), *_echoes(log, index)])
     if deadlock is not None and name in _TOLD_BY_THE_GRAPH:
         return Explanation(summary, paragraphs)
-    if deadlock is not None:
+    if deadlock is not None and (deadlock.cycles or deadlock.culprit or deadlock.victims):
         paragraphs = "\n\n".join(filter(None, [paragraphs, f"Tasks are stuck: {deadlock.reason}"]))
     facts = _facts(case, symbols)
     claim = Finding(
@@ -61,6 +71,19 @@ def explain(
         by=f"rule:{name}",
     )
     return Explanation(summary, paragraphs, (claim,), tuple(facts))
+
+
+def _blamed(report: Report, symbols: Symbols) -> tuple[Frame, SourcePoint] | None:
+    """Where the title says it was; the first function that is no helper where that says nothing.
+
+    A stack that a warning or a panic prints of itself begins with the code that reports, and the
+    title's rules know that of each kind of report.
+    """
+    stack = _stack(report)
+    named = next((f for f in reliable(stack) if base_name(f.symbol) == report.frame), None)
+    if named is None or is_scaffold(named.symbol):
+        return own_point(stack, symbols)
+    return own_point([named], symbols) or (named, frame_points(named, symbols)[-1])
 
 
 def _stack(report: Report) -> list[Frame]:

@@ -115,7 +115,7 @@ def _waiting(case: Case) -> _Told:
         "not-a-deadlock": "Tasks hang, but not in a deadlock",
     }
     reasons = []
-    if deadlock.victims:
+    if deadlock.victims and (deadlock.cycles or deadlock.culprit):
         names = ", ".join(f"{v.task}/{v.pid}" for v in deadlock.victims[:12])
         reasons.append(f"Only queued behind it: {names}.")
     if any(member.inferred for cycle in deadlock.cycles for member in cycle):
@@ -127,6 +127,8 @@ def _waiting(case: Case) -> _Told:
     if deadlock.verdict == "possible" and not deadlock.cycles:
         title = "Tasks hang, perhaps in a deadlock"
     what = deadlock.reason.removeprefix("No cycle: ")
+    if case.report.kind == "LOCKDEP" and not deadlock.cycles and not deadlock.victims:
+        return what, reasons  # a rule was broken; nobody is seen to wait
     return f"{title}: {what}", reasons
 
 
@@ -138,7 +140,7 @@ def _broken_lock_rule(case: Case) -> _Told:
 
 def _use_after_free(case: Case) -> _Told:
     memory = case.memory
-    target = f" {case.target}" if case.target else ""
+    target = f" {case.target}" if case.target else " it"
     summary = f"Use after free: {_accessor(case)} touched{target} after the object was freed."
     reasons = _history(memory)
     if memory and memory.free:
@@ -185,7 +187,8 @@ def _bad_pointer(case: Case) -> _Told:
     verb = {"read": "reading", "write": "writing"}.get(fault.access or "" if fault else "", "using")
     what = f" {case.target}" if case.target else ""
     at = f" at {fault.address:#x}" if fault and fault.address is not None else ""
-    summary = f"Bad pointer in {case.place}{case.helper} when {verb}{what}{at}"
+    when = f" when {verb}{what}{at}" if what or at or verb != "using" else ""
+    summary = f"Bad pointer in {case.place}{case.helper}{when}"
     summary += f": the pointer was {case.meaning}." if case.meaning else "."
     return summary, _pointer_reasons(case)
 
@@ -250,9 +253,11 @@ def _check_failed(case: Case) -> _Told:
 
 
 def _warned(case: Case) -> _Told:
-    return f"A warning fired in {case.place}{case.helper}: {case.report.title}.", [
-        "The kernel carried on; the condition still marks a bug in the caller or in its input."
-    ]
+    marks = "the condition {}marks a bug in the caller or in its input."
+    reason = f"The kernel carried on; {marks.format('still ')}"
+    if case.report.panicked:
+        reason = marks.format("").capitalize()
+    return f"A warning fired in {case.place}{case.helper}: {case.report.title}.", [reason]
 
 
 def _refcount(case: Case) -> _Told:
@@ -330,7 +335,10 @@ def _atomic_sleep(case: Case) -> _Told:
 
 
 def _other(case: Case) -> _Told:
-    return f"{case.report.title} in {case.place}.", []
+    if case.report.frame is not None:
+        return f"{case.report.title}.", []
+    where = f", in {case.place}" if case.fault or case.own else ""
+    return f"{_header(case)}{where}.", []
 
 
 # First match wins; patterns look at kind, title and header.

@@ -20,6 +20,7 @@ from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.klog import parse_log
 from kagent.klog.model import Context, Frame, KernelLog, LockdepFacts, LockRef, Report, Trace
 from kagent.resolution import (
+    Culprit,
     CycleMember,
     Deadlock,
     Fault,
@@ -193,6 +194,64 @@ def test_every_family_has_a_rule(kind, title, rule):
     told = explain(log(report(kind, title)), 0)
     assert told.findings[0].by == f"rule:{rule}"
     assert told.summary.endswith(".")
+
+
+TRAP = ("dump_stack", "panic", "report_bug", "fixup_bug", "do_error_trap", "invalid_op")
+
+
+@pytest.mark.parametrize(
+    ("kind", "blamed", "stack", "said"),
+    [
+        ("WARNING", "psock_free", (*TRAP, "debug_print_object", "psock_free", "vfs_write"),
+         "A warning fired in psock_free(): WARNING in psock_free."),
+        # Named as what works on scatterlists is, and yet a driver's own.
+        ("LOCKDEP", "sg_remove_request", ("lock_acquire", "sg_remove_request", "vfs_readv"),
+         "A locking rule was broken in sg_remove_request(): WARNING in sg_remove_request."),
+        ("UNKNOWN", "flow_cleanup", ("lock_acquire", "flow_cleanup"),
+         "INFO: no key in flow_cleanup."),
+        ("UNKNOWN", None, ("save_trace", "lock_acquire"), "MAX_ENTRIES too low, in save_trace()."),
+        ("DoS", None, (), "MAX_ENTRIES too low."),
+        ("WARNING", "ret_from_fork", ("fw_wait", "ret_from_fork"),
+         "A warning fired in fw_wait(): WARNING in ret_from_fork."),
+    ],
+)  # fmt: skip
+def test_the_sentence_blames_whom_the_title_blames_and_says_it_once(kind, blamed, stack, said):
+    what = "INFO: no key" if kind == "UNKNOWN" else "WARNING"
+    title = f"{what} in {blamed}" if blamed else "MAX_ENTRIES too low!"
+    told = explain(log(report(kind, title, frames=stack, frame=blamed)), 0)
+    assert told.summary == said
+
+
+def test_a_pointer_of_which_nothing_is_known_is_still_a_sentence():
+    bad = Fault(symbol="probe_one", function="probe_one", module="tool")
+    case = report("MEMORY_SAFETY_BUG", "BUG: unable to handle kernel paging request in probe_one")
+    assert explain(log(case), 0, fault=bad).summary == "Bad pointer in probe_one() [tool]."
+
+
+def test_a_use_after_free_says_what_was_touched():
+    case = report("KASAN-USE-AFTER-FREE-READ", "KASAN: slab-use-after-free Read in f")
+    assert "f() touched it after the object was freed." in explain(log(case), 0).summary
+
+
+def test_a_kernel_that_panicked_did_not_carry_on():
+    assert "carried on" in explain(log(report()), 0).explanation
+    stopped = explain(log(report(panicked=True)), 0).explanation
+    assert "carried on" not in stopped
+    assert "The condition marks a bug" in stopped
+
+
+def test_tasks_are_stuck_only_where_one_waits():
+    rule = Deadlock(verdict="not-a-deadlock", reason="f/1: it breaks a rule of lockdep.")
+    case = report("UNKNOWN", "INFO: trying to register non-static key in f", frame="f")
+    assert "Tasks are stuck" not in explain(log(case), 0, deadlock=rule).explanation
+    left = rule.model_copy(update={"culprit": Culprit(task="f", pid=1, kind="left", why="left")})
+    broken = report("LOCKDEP", "WARNING: lock held when returning to user space in f")
+    told = explain(log(broken), 0, deadlock=left)
+    assert told.summary == "f/1: it breaks a rule of lockdep."
+    queued = rule.model_copy(update={"victims": [Victim(task="v", pid=4, waits_for="B")]})
+    hung = report("HANG", "INFO: task hung in f")
+    assert "Only queued behind it" not in explain(log(hung), 0, deadlock=queued).explanation
+    assert "Only queued behind it: v/4." in explain(log(hung), 0, deadlock=circle()).explanation
 
 
 def test_a_slab_check_is_not_any_bug_check():

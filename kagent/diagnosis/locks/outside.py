@@ -60,7 +60,7 @@ def undecided(tasks: Sequence[TaskLocks], edges: Sequence[Edge], owners: Owners)
     names = _some([f"{named(task)} waits for {_wait(task)}" for task in stuck])
     reason = (
         f"{names}: the log alone does not say which lock that is nor who holds it, so a deadlock "
-        "is neither shown nor ruled out; debug info and source of that code would tell"
+        "is neither shown nor ruled out; debug info and source of that code would tell."
     )
     deadlock = Deadlock(verdict="possible", reason=reason, victims=[victim(task) for task in stuck])
     cited = [fact for task in stuck for fact in (task.waits.evidence if task.waits else ())]
