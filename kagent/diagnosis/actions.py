@@ -166,8 +166,9 @@ TEMPLATES: Mapping[str, Template] = {
     # Until it is fixed.
     "blacklist": Template(
         "mitigate",
-        "until it is fixed, do not load it: echo 'blacklist {module}' > "
-        "/etc/modprobe.d/{module}.conf && modprobe -r {module}",
+        # Appended: a file of that name, zfs.conf or kvm.conf, may be the user's own.
+        "until it is fixed, do not load it: echo 'blacklist {module}' >> "
+        "/etc/modprobe.d/blacklist.conf && modprobe -r {module}",
         "module",
     ),
     "without-foreign": Template(
@@ -186,7 +187,10 @@ TEMPLATES: Mapping[str, Template] = {
         "not to go on with damaged data: sysctl kernel.panic_on_oops=1 kernel.panic=10 "
         "(reboots the machine)",
     ),
-    "avoid": Template("mitigate", "avoid the workload named by the task and the top of the trace"),
+    "avoid": Template(
+        "mitigate",
+        "avoid what the machine did just then; a task or a trace of the report tells what it was",
+    ),
 }
 _SLOT = re.compile(r"\{([a-z-]+)\}")
 

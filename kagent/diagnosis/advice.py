@@ -13,6 +13,7 @@ from kagent.diagnosis.meaning import shadow_range
 from kagent.klog.model import KernelLog, Report
 from kagent.klog.oom_model import OomFacts
 from kagent.klog.release import read_release
+from kagent.klog.titles import NOBODY
 from kagent.resolution import Actions, Deadlock, Fault, Fix, Missing
 from kagent.symbols.model import Symbolized
 
@@ -29,7 +30,7 @@ _VERIFY: tuple[tuple[str, str], ...] = (
     (r"LEAK|memory leak", "debug-leaks"),
     (r"NULL|null-ptr|paging request|general protection|page fault", "debug-pointers"),
 )
-_LOCK_PATTERN = re.compile(r"LOCKDEP|HANG|deadlock|hung|lockup|stall", re.IGNORECASE)
+_HANGS = re.compile(r"HANG|hung|lockup|stall", re.IGNORECASE)
 _HARDLY = 0.2
 _NAMED = 8
 
@@ -177,18 +178,20 @@ def missing_data(
 def _from_the_kernel(log: KernelLog, report: Report) -> list[Missing]:
     """Kernel options whose output would have helped with this very report."""
     lacking = []
-    waiting = bool(_LOCK_PATTERN.search(f"{report.kind} {report.title} {report.header}"))
+    waiting = bool(_HANGS.search(f"{report.kind} {report.title} {report.header}"))
     if waiting and report.locks is None and not any(task.held for task in log.tasks):
         lacking.append(Missing(what="the list of locks each task holds",
-                               how="boot a kernel with CONFIG_PROVE_LOCKING=y, or press sysrq-d "
+                               how="boot a kernel with CONFIG_PROVE_LOCKING=y, and press sysrq-d "
                                    "(echo d > /proc/sysrq-trigger) while it hangs"))  # fmt: skip
     if waiting and report.locks is None and len(log.tasks) < 2:
         lacking.append(Missing(what="the stacks of the other blocked tasks",
                                how="echo w > /proc/sysrq-trigger while it hangs, and add "
                                    "dmesg to the log"))  # fmt: skip
-    if report.corrupted:
-        lacking.append(Missing(what="an undamaged report: lines of several CPUs are mixed",
-                               how="CONFIG_PRINTK_CALLER=y tells them apart"))  # fmt: skip
+    if report.corrupted and not (report.call_frames and report.corrupted_reason == NOBODY):
+        lacking.append(Missing(what="an undamaged report",
+                               how="the whole log from a serial console, netconsole or "
+                                   "/sys/fs/pstore; CONFIG_PRINTK_CALLER=y tells lines of several "
+                                   "CPUs apart"))  # fmt: skip
     heap = re.search(r"use-after-free|poison|general protection|corrupted list|double",
                      report.title + report.header, re.IGNORECASE)  # fmt: skip
     address = report.access.address if report.access else None

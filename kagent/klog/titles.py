@@ -17,9 +17,11 @@ from kagent.klog.integrity import broken_stacks
 from kagent.klog.kinds import kind_of
 from kagent.klog.views import View
 
-__all__ = ["Title", "make_title"]
+__all__ = ["NOBODY", "Title", "make_title"]
 
 MAX_TITLE = 120
+NOBODY = "no frame to blame was found"
+"""Why a report is called damaged that may be whole: its title has nobody to name."""
 """Characters, as syzbot's: `Report.header` has the line in full."""
 _HEADER_CAP = 600
 """Characters of a line that formats look at: several carry more than one ``.*``."""
@@ -138,7 +140,7 @@ def make_title(view: View, family: Family) -> Title:
     last = match.last
     if format_.blame:
         blamed, ok, read = culprits(lines[match.index :], format_.blame)
-        reason = None if ok else "no frame to blame was found"
+        reason = None if ok else NOBODY
         last = max(last, match.index + read)
     frames = dict(zip(("frame", "origin"), blamed, strict=False))
     text = format_.title.format_map(groups | {key: c.name for key, c in frames.items()})

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from kagent.diagnosis.commandlike import command_like
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.klog import parse_log
 from kagent.klog.model import Context, Frame, KernelLog, LockdepFacts, LockRef, Report, Trace
+from kagent.klog.titles import NOBODY
 from kagent.resolution import (
     Culprit,
     CycleMember,
@@ -414,6 +416,30 @@ def test_what_was_given_is_not_missing():
     lacking = missing_data(log(hung), 0, **everything)
     assert any("CONFIG_PROVE_LOCKING" in item.how for item in lacking)
     assert any("/proc/sysrq-trigger" in item.how for item in lacking)
+
+
+def test_nothing_hangs_where_a_lock_rule_was_broken():
+    rule = report("LOCKDEP", "BUG: using __this_cpu_read() in preemptible code in f")
+    assert not any("while it hangs" in item.how for item in missing_data(log(rule), 0))
+
+
+def test_a_stack_that_is_there_is_not_asked_for_again():
+    lacking = [
+        [item.what for item in missing_data(log(report(**case, corrupted=True)), 0)]
+        for case in (
+            {"corrupted_reason": NOBODY},
+            {"corrupted_reason": NOBODY, "frames": ()},
+            {"corrupted_reason": "the log ends where a stack begins"},
+        )
+    ]
+    assert ["an undamaged report" in what for what in lacking] == [False, True, True]
+
+
+def test_no_file_of_the_user_is_overwritten():
+    case = report("WARNING", "WARNING in arc_get", module="zfs")
+    (step,) = (step for step in advise(case, None, None, []).mitigate if "modprobe" in step)
+    assert re.search(r" >> /etc/modprobe\.d/\S+", step)
+    assert not re.search(r"[^>]> ?/", step)
 
 
 @pytest.mark.parametrize(
