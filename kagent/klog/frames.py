@@ -101,7 +101,7 @@ def _rare_frame(line: Line) -> tuple[Frame, ...]:
 
 def _frame(match: re.Match[str], line: Line, *, exact: bool = False) -> Frame:
     groups = match.groupdict()
-    reliable = groups.get("guess") is None and groups.get("why") != "unreliable"
+    doubted = groups.get("guess") or groups.get("open") or groups.get("why") == "unreliable"
     return Frame(
         symbol=match["sym"],
         offset=int(match["off"], 16),
@@ -109,7 +109,7 @@ def _frame(match: re.Match[str], line: Line, *, exact: bool = False) -> Frame:
         module=match["mod"],
         build_id=match["build"],
         address=int(groups["addr"], 16) if groups.get("addr") else None,
-        reliable=reliable,
+        reliable=not doubted,
         exact=exact,
         inline=match["inl"] is not None,
         file=match["file"],

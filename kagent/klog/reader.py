@@ -142,8 +142,12 @@ def _traces(draft: Draft, subject: Block) -> tuple[Trace, ...]:
 def _mark_pc(frames: list[Frame], pc: Frame) -> None:
     """On most architectures the stack begins with the PC itself, not with a return address."""
     first = frames[0]
-    if (first.symbol, first.offset) == (pc.symbol, pc.offset) and first.offset is not None:
+    if first.symbol != pc.symbol or pc.offset is None:
+        return
+    if first.offset == pc.offset:
         frames[0] = replace(first, exact=True)
+    elif first.offset is None:  # arm: the innermost function by its name alone
+        frames[0] = replace(pc, exact=True, span=first.span)
 
 
 def _telling_frames(draft: Draft, traces: tuple[Trace, ...]) -> tuple[Frame, ...]:

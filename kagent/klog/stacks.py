@@ -99,6 +99,9 @@ def read_stacks(draft: Draft, line: Line) -> bool:
         return True
     if frames:
         stack = draft.stack or draft.open_stack("call", line, titled=False)
+        before = stack.frames[-1].symbol if stack.frames else None
+        if frames[0].offset is None and frames[0].symbol == before:
+            frames = frames[1:]  # arm: "A from B+0x20", then "B from C+0x30"
         stack.frames.extend(frames)
         stack.end = draft.block.end = line.end
         if stack.role in _OWN and stack.block.stacks == 1:

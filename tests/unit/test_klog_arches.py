@@ -65,7 +65,7 @@ Last Breaking-Event-Address:
     check(report, {f"r{n}": int(value(n), 16) for n in range(16)} | {"pc": 0x3FF8012A0C4})
     assert [(f.symbol, f.reliable) for f in report.call_frames] == [
         ("probe_one", True),
-        ("probe_one", True),
+        ("probe_one", False),  # arch/s390/kernel/dumpstack.c, show_stack(): in parentheses
         ("really_probe", True),
     ]
 
@@ -192,6 +192,10 @@ Code: {code}
 ---[ end trace 0000000000000000 ]---
 """)
     assert str(report.pc) == "gpioexp_get+0x14/0x40 [gpioexp]"
+    # Each line names a function and its caller, and the next line names the caller again.
+    assert list(map(str, report.call_frames)) == [
+        "gpioexp_get+0x14/0x40 [gpioexp]", "gpiod_get+0x20/0x3c", "vfs_read+0xb4/0x300"
+    ]  # fmt: skip
     assert report.code == kept
     check(report, numbers(ARM, 8) | {"pc": 0xBF0040A4, "lr": 0xC05D1E30, "sp": 0xC2A31E48})
 
