@@ -101,7 +101,9 @@ def _rare_frame(line: Line) -> tuple[Frame, ...]:
 
 def _frame(match: re.Match[str], line: Line, *, exact: bool = False) -> Frame:
     groups = match.groupdict()
-    doubted = groups.get("guess") or groups.get("open") or groups.get("why") == "unreliable"
+    # "([<..>] foo)" is s390's; a mail may have torn "(foo)" off the line of an arm stack.
+    apart = groups.get("open") and line.text.startswith("[", match.end("open"))
+    doubted = groups.get("guess") or apart or groups.get("why") == "unreliable"
     return Frame(
         symbol=match["sym"],
         offset=int(match["off"], 16),

@@ -70,6 +70,22 @@ Last Breaking-Event-Address:
     ]
 
 
+def test_what_a_mail_tore_off_an_arm_stack_is_as_sure_as_the_rest() -> None:
+    report = only("""\
+WARNING: CPU: 1 PID: 265 at mm/slub.c:1110 check_bytes+0xf4/0x118
+CPU: 1 UID: 0 PID: 265 Comm: mdev Tainted: G    B   W           6.15.0 #1 NONE
+Call trace:
+[<c0529ad8>] (check_bytes) from [<c0529e9c>]
+(check_object+0x3a0/0x408)
+[<c0529e9c>] (check_object) from [<c052aa18>]
+(free_processing+0x120/0x2e4)
+""")
+    assert [(f.symbol, f.reliable) for f in report.call_frames] == [
+        ("check_object", True),
+        ("free_processing", True),
+    ]
+
+
 def test_s390_traps_that_leave_the_psw_behind_the_instruction() -> None:
     report = only("""\
 kernel BUG at drivers/s390/tool.c:20!
