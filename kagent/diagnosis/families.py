@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kagent.diagnosis.commandlike import command_like
 from kagent.diagnosis.out_of_memory import tell
 from kagent.klog.model import Frame, Report
 from kagent.resolution import Deadlock, Fault, MemoryEvent, MemoryFacts, SourcePoint
@@ -180,6 +181,12 @@ def _header(case: Case) -> str:
     return case.report.header.rstrip("!. ")
 
 
+def _said(case: Case) -> str:
+    """The first of the kernel's own words. A device may choose some: none that one may run."""
+    words = " ".join(case.report.message.splitlines()[:2]).rstrip("!. ")
+    return "" if command_like(words, code=True) else words
+
+
 def _bad_pointer(case: Case) -> _Told:
     fault = case.fault
     if fault is not None and fault.access == "exec":
@@ -257,7 +264,8 @@ def _warned(case: Case) -> _Told:
     reason = f"The kernel carried on; {marks.format('still ')}"
     if case.report.panicked:
         reason = marks.format("").capitalize()
-    return f"A warning fired in {case.place}{case.helper}: {case.report.title}.", [reason]
+    said = [f"The kernel says: {words}."] if (words := _said(case)) else []
+    return f"A warning fired in {case.place}{case.helper}: {case.report.title}.", [*said, reason]
 
 
 def _refcount(case: Case) -> _Told:
@@ -297,7 +305,7 @@ def _overflow(case: Case) -> _Told:
 
 
 def _undefined(case: Case) -> _Told:
-    return f"Undefined behaviour in {case.place}: {_header(case)}.", [
+    return f"Undefined behaviour in {case.place}: {_said(case) or _header(case)}.", [
         "An index, shift or value was used without a range check."
     ]
 
@@ -307,6 +315,12 @@ def _leak(case: Case) -> _Told:
     place = _at(alloc) if alloc else case.place
     return f"Memory leak: an object allocated in {place} is no longer referenced.", [
         "No path frees it after its last pointer was dropped."
+    ]
+
+
+def _overwritten(case: Case) -> _Told:
+    return f"Memory next to an object was overwritten, as was found in {case.place}.", [
+        "KFENCE looks at what surrounds an object when that is freed: the write came before."
     ]
 
 
@@ -351,6 +365,7 @@ _FAMILIES: tuple[tuple[str, str, _Rule], ...] = (
     ("use-after-free", r"KASAN.*use-after-free|KFENCE.*use-after-free", _use_after_free),
     ("out-of-bounds", r"out-of-bounds (?:Read|Write|in)|(?:KASAN|KFENCE).*out-of-bounds",
      _out_of_bounds),
+    ("overwritten", r"KFENCE.*memory corruption", _overwritten),
     ("data-race", r"KCSAN", _race),
     ("uninitialised", r"KMSAN", _uninitialised),
     ("leak", r"^LEAK\b|memory leak", _leak),

@@ -69,7 +69,7 @@ _FAMILIES: dict[str, str] = {
     "containers": (
         r"x(?:a|as)_\w{1,24}|idr_\w{1,24}|ida_\w{1,24}|radix_tree_\w{1,32}|mas_\w{1,24}|mtree_\w{1,24}"
         r"|rhashtable_\w{1,32}|rht_\w{1,24}|kfifo_\w{1,24}|sg_\w{1,24}|find_(?:first|next|last)\w{0,24}"
-        r"|bitmap_\w{1,24}|klist_\w{1,24}|kobject_(?:get|put|add|del|init)\w{0,16}|llist_\w{1,24}"
+        r"|bitmap_\w{1,24}|klist_\w{1,24}|kobject_(?:get|put|add|del|init|cleanup|release)\w{0,16}|llist_\w{1,24}"
     ),
     "device registers": (
         r"(?:raw_)?(?:read|write)[bwlq](?:_relaxed)?|io(?:read|write)\d{1,2}\w{0,4}"
