@@ -342,3 +342,14 @@ def test_a_wait_with_a_timeout_is_no_deadlock() -> None:
     result = wait_facts(log, known, source=SourceTree.open(DATA / "src"))
     assert result.deadlock.verdict == "not-a-deadlock"
     assert "only until its timeout" in result.deadlock.reason
+
+
+def test_who_hangs_but_not_for_a_lock_is_told_beside_those_that_do() -> None:
+    _, found = graph("drained-queue", source=False, lines=False)
+    reason = found.deadlock.reason
+    assert found.deadlock.verdict == "possible"
+    assert "neither shown nor ruled out" in reason
+    assert reason.endswith("Besides, linkd_drain/93 waits for workqueue to finish in link_drain().")
+    assert {victim.task for victim in found.deadlock.victims} == {
+        "kworker/u4:1", "late", "linkd_drain"
+    }  # fmt: skip

@@ -62,6 +62,13 @@ def undecided(tasks: Sequence[TaskLocks], edges: Sequence[Edge], owners: Owners)
         f"{names}: the log alone does not say which lock that is nor who holds it, so a deadlock "
         "is neither shown nor ruled out; debug info and source of that code would tell."
     )
+    # Not for a lock, and so not in a queue that is seen; they hang all the same, and may hold one.
+    others = [
+        task for task in tasks if task.blocked_seconds and task.waits and task.waits.kind != "lock"
+    ]
+    if others:
+        reason += f" Besides, {_some([_other_wait(task) for task in others])}."
+    stuck += others
     deadlock = Deadlock(verdict="possible", reason=reason, victims=[victim(task) for task in stuck])
     cited = [fact for task in stuck for fact in (task.waits.evidence if task.waits else ())]
     claim = Finding(
@@ -78,6 +85,12 @@ def _unidentified(task: TaskLocks, owners: Owners) -> bool:
     known = (waits.address, waits.lock_class, waits.member, waits.instance, waits.expression)
     typed = waits.address is None and waits.instance is None and waits.path is None
     return all(one is None for one in known) or (typed and owners.is_crowd(task))
+
+
+def _other_wait(task: TaskLocks) -> str:
+    """What a task waits for; not who keeps it waiting, which may be one whose locks are unknown."""
+    assert task.waits is not None
+    return f"{named(task)} waits for {what(task.waits).partition(', which')[0]}"
 
 
 def _wait(task: TaskLocks) -> str:
