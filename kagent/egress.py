@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from kagent.errors import EgressError
+from kagent.text import clip
 
 if TYPE_CHECKING:
     import httpx
@@ -57,6 +58,10 @@ _OPENED_BY = {
 }
 
 
+_USER = re.compile(r"//.*@", re.DOTALL)
+"""Name and password in a URL, also in one that urlsplit() does not take."""
+
+
 class Destination(NamedTuple):
     """Where something goes."""
 
@@ -77,7 +82,9 @@ class Destination(NamedTuple):
         except ValueError:
             parts, port = urlsplit(""), None
         if not parts.hostname or port is None:
-            raise EgressError("not an http or https URL", hint="check KAGENT_BASE_URL")
+            hint = "check --base-url (KAGENT_BASE_URL)"
+            shown = clip(_USER.sub("//", url), 200)[0]
+            raise EgressError(f"{shown!r} is not an http or https URL", hint=hint)
         return cls(parts.scheme, parts.hostname.rstrip("."), port)
 
     def __str__(self) -> str:

@@ -27,7 +27,7 @@ from kagent.agents.state import State
 from kagent.agents.tools import TOOLS
 from kagent.boundary import attempt
 from kagent.errors import ModelError
-from kagent.resolution import Usage
+from kagent.resolution import NO_MODEL_ANSWER, Usage
 from kagent.settings import Settings
 
 __all__ = ["Analyst"]
@@ -109,7 +109,7 @@ class Analyst:
                 talk = [*talk, answer]
             draft, spent = structured(model, _FINAL, talk[1:], Draft)
         except ModelError as error:
-            note = f"the model was left out: {error}" + (f" ({error.hint})" if error.hint else "")
+            note = f"{NO_MODEL_ANSWER}{error}" + (f" ({error.hint})" if error.hint else "")
             return Command(goto="verify", update={"notes": [note], "usage": usage})
         from kagent.agents.state import add_usage
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
@@ -19,6 +19,9 @@ from kagent.egress import Destination, Purpose, async_client, client, gate_of
 from kagent.errors import EgressError, ModelError
 from kagent.resolution import Usage
 from kagent.settings import Settings
+
+if TYPE_CHECKING:
+    from openai import APIConnectionError
 
 __all__ = ["ask", "chat_model", "endpoint_of", "facts_message", "structured"]
 
@@ -124,13 +127,13 @@ def _model_errors() -> Iterator[None]:
     except EgressError as error:  # some versions of the client pass it on, others wrap it
         raise _not_asked(error) from error
     except openai.APITimeoutError as error:
-        raise ModelError("the model endpoint did not answer in time") from error
+        raise ModelError(f"{_asked(error)} did not answer in time") from error
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, EgressError):
             raise _not_asked(error.__cause__) from error
         raise ModelError(
-            "the model endpoint cannot be reached",
-            hint="check OPENAI_BASE_URL (or --base-url), or leave --model out",
+            f"{_asked(error)} cannot be reached",
+            hint="check --base-url (KAGENT_BASE_URL), or leave --model out",
         ) from error
     except openai.AuthenticationError as error:
         raise ModelError("the model endpoint refused the key", hint="set KAGENT_API_KEY") from error
@@ -141,5 +144,9 @@ def _model_errors() -> Iterator[None]:
         raise ModelError("the model's answer could not be read") from error
 
 
+def _asked(error: APIConnectionError) -> str:
+    return f"the model endpoint {Destination.of(str(error.request.url))}"
+
+
 def _not_asked(refusal: EgressError) -> ModelError:
-    return ModelError(f"the model was not asked: {refusal}", hint=refusal.hint)
+    return ModelError(str(refusal), hint=refusal.hint)

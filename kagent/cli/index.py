@@ -15,7 +15,8 @@ import typer
 
 from kagent.cli.files import open_output
 from kagent.cli.output import say
-from kagent.errors import IndexCorruptError, InputError, MissingDataError, NoReportError
+from kagent.cli.reading import read_log
+from kagent.errors import IndexCorruptError, InputError, NoReportError
 from kagent.text import clip, strip_control
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["app", "log_query"]
 
 _MAX_QUESTION = 64 * 1024
-_MAX_LOG = 64 * 1024 * 1024
 
 app = typer.Typer(
     help="Build and search an index of git history: which commit fixes this crash?",
@@ -155,7 +155,7 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many commits.")] = 4,
     log: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Search for the fix of a crash log (`-`: stdin)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -233,7 +233,7 @@ def verify(directory: IndexDirectory) -> None:
     typer.echo("sound")
 
 
-def _told_apart(arguments: Sequence[str], log: Path | None) -> tuple[list[Path], str | None]:
+def _told_apart(arguments: Sequence[str], log: str | None) -> tuple[list[Path], str | None]:
     """The indexes, and the question unless a log stands for it."""
     asks = len(arguments) > 1 and not (log is not None and Path(arguments[-1]).exists())
     if asks == (log is not None):
@@ -249,34 +249,27 @@ def log_query(log: KernelLog, text: str) -> CrashQuery:
     """What of a parsed log a commit search can use.
 
     The text goes along: the search reads from it what the primary report leaves open, such as
-    the release that another report of the same crash states.
+    the release that another report of the same crash states. Not so for a module built elsewhere,
+    whose history the kernel's release does not date.
     """
     from kagent.commits import CrashQuery
-    from kagent.diagnosis.guilty import crash_query
+    from kagent.diagnosis.guilty import crash_query, in_tree
 
     if log.primary is None:
         return CrashQuery(text=text)
-    return replace(crash_query(log.reports[log.primary]), log=text)
+    report = log.reports[log.primary]
+    return replace(crash_query(report), log=text if in_tree(report) else "")
 
 
-def _query_of_log(path: Path) -> CrashQuery:
+def _query_of_log(source: str) -> CrashQuery:
     from kagent.klog import parse_log
 
-    name = "standard input" if str(path) == "-" else str(path)
-    try:
-        if str(path) == "-":
-            data = sys.stdin.buffer.read(_MAX_LOG + 1)
-        else:
-            with path.open("rb") as file:
-                data = file.read(_MAX_LOG + 1)
-    except OSError as error:
-        raise MissingDataError(f"cannot read {name}: {error.strerror}") from error
-    if len(data) > _MAX_LOG:
-        raise InputError(f"{name} is larger than {_MAX_LOG >> 20} MiB", hint="cut the log")
-    found = parse_log(data)
+    text = read_log(source)
+    found = parse_log(text)
     if found.primary is None:
+        name = "standard input" if source == "-" else source
         raise NoReportError(f"no kernel report in {name}", hint="give the lines of the crash")
-    return log_query(found, data.decode("utf-8", "replace"))
+    return log_query(found, text)
 
 
 def _question(text: str) -> str:

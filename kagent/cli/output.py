@@ -80,7 +80,7 @@ def write_resolution(
     """Render `res` and write it to `output`, or to standard output.
 
     What is incomplete is said first, on standard error. With `strict` it is an error, once all is
-    written; and so it is when `model`, which was asked for, did not speak.
+    written; and so it is when `model`, which was asked for, did not speak. Without, that is said.
 
     Raises:
         InputError: the file cannot be written.
@@ -98,8 +98,20 @@ def write_resolution(
         write_file(output, text.encode("utf-8", "replace"))
     if strict and incomplete:
         raise IncompleteError("the result is incomplete, which --strict does not accept")
-    if strict and model and res.engine.kind != "model":
-        raise IncompleteError(f"the model {model} was asked for, and did not speak")
+    if model and res.engine.kind != "model":
+        why = _why_silent(res)
+        silent = f"the model {model} was asked for, and did not speak{why}"
+        if strict:
+            raise IncompleteError(silent)
+        if why:
+            say(f"kagent: {silent}")
+
+
+def _why_silent(res: Resolution) -> str:
+    """Empty where a failure has said it already."""
+    from kagent.resolution import NO_MODEL_ANSWER as BEGIN
+
+    return "".join(f": {note.removeprefix(BEGIN)}" for note in res.notes if note.startswith(BEGIN))
 
 
 def say_incomplete(failures: Sequence[Failure]) -> bool:

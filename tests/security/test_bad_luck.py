@@ -390,10 +390,21 @@ def test_strict_turns_gaps_into_an_error_after_all_is_written(run, broken):
 def test_strict_wants_the_model_that_was_asked_for(run):
     log, nobody = SEEDS / "null.log", "http://127.0.0.1:9/v1"
     model = ("--model", "m", "--base-url", nobody)
-    assert run("analyze", log, "-q", *model)[0] == 0
-    code, _, err = run("analyze", log, "-q", "--strict", *model)
-    assert code == 4
-    assert "the model m was asked for, and did not speak" in err
+    told = (
+        "the model m was asked for, and did not speak: the model endpoint http://127.0.0.1:9 "
+        "cannot be reached (check --base-url (KAGENT_BASE_URL), or leave --model out)\n"
+    )
+    assert run("analyze", log, "-q", *model)[::2] == (0, f"kagent: {told}")
+    assert run("analyze", log, "-q", "--strict", *model)[::2] == (4, f"kagent: error: {told}")
+
+
+def test_an_endpoint_that_is_no_url_is_named_once(run):
+    code, _, err = run("analyze", SEEDS / "null.log", "-q", "--model", "m", "--base-url", "foo")
+    assert code == 0
+    assert err == (
+        "kagent: incomplete: model failed ('foo' is not an http or https URL "
+        "(check --base-url (KAGENT_BASE_URL))); the rest stands\n"
+    )
 
 
 def test_decode_passes_the_log_on_when_it_cannot_decode(case, run, broken, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from support.repository import GitRepository, fan_history
 from typer.testing import CliRunner
 
 from kagent.cli.index import app
-from kagent.errors import IndexCorruptError, InputError, MissingDataError, NoReportError
+from kagent.errors import IndexCorruptError, InputError, NoReportError
 from kagent.settings import Settings
 
 LOG = """\
@@ -83,6 +85,18 @@ def test_search_by_a_crash_log(
     assert out.startswith(f"1. {history[1][:12]}")
     assert "touches fan_curve_lookup, where it crashed" in out
     assert run("search", str(index), "--log", "-", stdin=LOG) == out
+    (tmp_path / "oops.gz").write_bytes(gzip.compress(LOG.encode()))
+    assert run("search", str(index), "--log", str(tmp_path / "oops.gz")) == out
+
+
+def test_the_release_dates_no_module_built_elsewhere(index: Path) -> None:
+    """6.1 is of 2022, the history of 2023: all too young for the kernel, not for a module."""
+    older = LOG.replace("Not tainted 6.6.0", "Tainted: G           O       6.1.0")
+    foreign = re.sub(r"(fan_\w+\+\S+|speed_store\+\S+)", r"\1 [fan]", older)
+    foreign += "[   12.000015] Modules linked in: fan(O)\n"
+    ofkernel = run("search", str(index), "--log", "-", stdin=older)
+    assert "speaks against it: what it repairs is younger than 6.1.0" in ofkernel
+    assert "younger" not in run("search", str(index), "--log", "-", stdin=foreign)
 
 
 def test_several_indexes_are_searched_as_one_and_merged(
@@ -113,8 +127,10 @@ def test_search_needs_one_question(index: Path) -> None:
 
 
 def test_logs_that_say_nothing(index: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError, match="cannot read"):
+    with pytest.raises(InputError, match="does not exist"):
         run("search", str(index), "--log", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="is empty"):
+        run("search", str(index), "--log", "-", stdin="")
     with pytest.raises(NoReportError):
         run("search", str(index), "--log", "-", stdin="[    1.0] all is well\n")
 
