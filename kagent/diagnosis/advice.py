@@ -188,8 +188,9 @@ def _from_the_kernel(log: KernelLog, report: Report) -> list[Missing]:
                                how="echo w > /proc/sysrq-trigger while it hangs, and add "
                                    "dmesg to the log"))  # fmt: skip
     if report.corrupted:
-        lacking.append(Missing(what="an undamaged report: lines of several CPUs are mixed",
-                               how="CONFIG_PRINTK_CALLER=y tells them apart"))  # fmt: skip
+        lacking.append(Missing(what="an undamaged report",
+                               how="the log as the console printed it, whole; "
+                                   "CONFIG_PRINTK_CALLER=y tells CPUs apart"))  # fmt: skip
     heap = re.search(r"use-after-free|poison|general protection|corrupted list|double",
                      report.title + report.header, re.IGNORECASE)  # fmt: skip
     address = report.access.address if report.access else None
@@ -201,10 +202,14 @@ def _from_the_kernel(log: KernelLog, report: Report) -> list[Missing]:
 
 
 def _revision(tags: Sequence[str]) -> str:
+    """The first that is a tag of the stable tree: it has no local and no distribution's version."""
     try:
-        return clean("revision", tags[0]) if tags else "TAG"
+        return clean("revision", next(filter(_STABLE_TAG.fullmatch, tags), "TAG"))
     except SlotError:
         return "TAG"
+
+
+_STABLE_TAG = re.compile(r"v\d+\.\d+(?:\.\d+|-rc\d+)?")
 
 
 def _debug_package(release: str | None, build: str | None) -> str:

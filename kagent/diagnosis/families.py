@@ -30,6 +30,11 @@ class Case:
     @property
     def place(self) -> str:
         """Where in the code, as well as it is known."""
+        return self.known_place or "an unknown function"
+
+    @property
+    def known_place(self) -> str:
+        """Where in the code; empty where that is not known."""
         point: SourcePoint | None = None
         if self.fault is not None:
             point = self.fault.own_frame or SourcePoint(
@@ -40,7 +45,7 @@ class Case:
             )
         elif self.own is not None:
             point = self.own[1]
-        return _at(point) if point else "an unknown function"
+        return _at(point) if point else ""
 
     @property
     def helper(self) -> str:
@@ -96,7 +101,7 @@ def _family(case: Case) -> tuple[str, _Rule]:
 
 def _not_a_bug(case: Case) -> _Told:
     return (
-        f"No kernel bug: {case.report.title}.",
+        f"No kernel bug: {_title(case)}.",
         ["The log blames user space or an operator, not kernel code."],
     )
 
@@ -115,7 +120,7 @@ def _waiting(case: Case) -> _Told:
         "not-a-deadlock": "Tasks hang, but not in a deadlock",
     }
     reasons = []
-    if deadlock.victims:
+    if deadlock.victims and (deadlock.cycles or deadlock.culprit):
         names = ", ".join(f"{v.task}/{v.pid}" for v in deadlock.victims[:12])
         reasons.append(f"Only queued behind it: {names}.")
     if any(member.inferred for cycle in deadlock.cycles for member in cycle):
@@ -138,8 +143,8 @@ def _broken_lock_rule(case: Case) -> _Told:
 
 def _use_after_free(case: Case) -> _Told:
     memory = case.memory
-    target = f" {case.target}" if case.target else ""
-    summary = f"Use after free: {_accessor(case)} touched{target} after the object was freed."
+    what = f"{case.target} after the object" if case.target else "an object after it"
+    summary = f"Use after free: {_accessor(case)} touched {what} was freed."
     reasons = _history(memory)
     if memory and memory.free:
         reasons.append(
@@ -151,9 +156,9 @@ def _use_after_free(case: Case) -> _Told:
 
 def _out_of_bounds(case: Case) -> _Told:
     memory = case.memory
-    size = f" of a {memory.size}-byte object" if memory and memory.size else ""
+    size = f"a {memory.size}-byte object" if memory and memory.size else "an object"
     target = f" through {case.target}" if case.target else ""
-    summary = f"Out of bounds: {_accessor(case)} accessed memory outside{size}{target}."
+    summary = f"Out of bounds: {_accessor(case)} accessed memory outside of {size}{target}."
     reasons = _history(memory)
     if memory and memory.offset is not None and memory.size is not None:
         past = memory.offset - memory.size
@@ -174,6 +179,10 @@ def _slab_check(case: Case) -> _Told:
     ]
 
 
+def _title(case: Case) -> str:
+    return case.report.title.rstrip("!. ")
+
+
 def _header(case: Case) -> str:
     return case.report.header.rstrip("!. ")
 
@@ -182,10 +191,12 @@ def _bad_pointer(case: Case) -> _Told:
     fault = case.fault
     if fault is not None and fault.access == "exec":
         return _bad_call(case)
-    verb = {"read": "reading", "write": "writing"}.get(fault.access or "" if fault else "", "using")
     what = f" {case.target}" if case.target else ""
     at = f" at {fault.address:#x}" if fault and fault.address is not None else ""
-    summary = f"Bad pointer in {case.place}{case.helper} when {verb}{what}{at}"
+    verb = {"read": "reading", "write": "writing"}.get(fault.access or "" if fault else "")
+    verb = verb or ("using" if what else "used")
+    when = f" when {verb}{what}{at}" if what or at else ""
+    summary = f"Bad pointer in {case.place}{case.helper}{when}"
     summary += f": the pointer was {case.meaning}." if case.meaning else "."
     return summary, _pointer_reasons(case)
 
@@ -330,7 +341,8 @@ def _atomic_sleep(case: Case) -> _Told:
 
 
 def _other(case: Case) -> _Told:
-    return f"{case.report.title} in {case.place}.", []
+    place = f" in {case.known_place}" if case.known_place else ""
+    return f"{_title(case)}{place}.", []
 
 
 # First match wins; patterns look at kind, title and header.
@@ -357,7 +369,7 @@ _FAMILIES: tuple[tuple[str, str, _Rule], ...] = (
     ("bad-pointer", r"NULL.pointer|null-ptr|paging request|page fault|general protection|"
      r"Unable to handle|wild-memory|user-memory", _bad_pointer),
     ("warning", r"WARNING", _warned),
-    ("hang", r"HANG|blocked for more", lambda case: (f"{case.report.title}.", [])),
+    ("hang", r"HANG|blocked for more", lambda case: (f"{_title(case)}.", [])),
 )  # fmt: skip
 
 

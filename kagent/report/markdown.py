@@ -173,7 +173,7 @@ class _Writer:
             for number, cycle in enumerate(summary.cycles, 1):
                 yield from self._waits(f"Cycle {number}", cycle)
                 yield from _fence("\n".join(summary.columns[number - 1]), "text")
-            yield from self._waits("Only queued behind it", summary.victims)
+            yield from self._waits(summary.victims_title, summary.victims)
 
     def _source(self, code: Code) -> Iterator[str]:
         yield f"Source: {_code(code.origin)}"

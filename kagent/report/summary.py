@@ -28,6 +28,7 @@ from kagent.report.prose import Block, Span, inline, one_line, parse_markdown
 from kagent.report.waits import interleaving, mermaid, wait_tree
 from kagent.resolution import (
     CycleMember,
+    Deadlock,
     Evidence,
     Fix,
     LeftOut,
@@ -108,6 +109,7 @@ class Summary:
     verdict: tuple[Fact, ...]
     cycles: tuple[tuple[WaitRow, ...], ...]
     victims: tuple[WaitRow, ...]
+    victims_title: str
     columns: tuple[tuple[str, ...], ...]
     """How each cycle comes about, line by line."""
     tree: tuple[str, ...]
@@ -165,6 +167,7 @@ def summarise(res: Resolution) -> Summary:
         verdict=tuple(deadlock_facts(res.deadlock)) if res.deadlock else (),
         cycles=tuple(tuple(map(_wait_row, c)) for c in res.deadlock.cycles) if res.deadlock else (),
         victims=tuple(map(_wait_row, res.deadlock.victims)) if res.deadlock else (),
+        victims_title="Only queued behind it" if _heads(res.deadlock) else "Waiting",
         columns=tuple(tuple(interleaving(c)) for c in res.deadlock.cycles) if res.deadlock else (),
         tree=tuple(wait_tree(res.deadlock)) if res.deadlock else (),
         mermaid=mermaid(res.deadlock) if res.deadlock else "",
@@ -242,6 +245,11 @@ def _report_row(number: int, report: ReportView) -> ReportRow:
     return ReportRow(
         number, one_line(report.title), one_line(report.kind), report.primary, ", ".join(notes)
     )
+
+
+def _heads(deadlock: Deadlock | None) -> bool:
+    """Whether there is something that victims queue behind."""
+    return bool(deadlock and (deadlock.cycles or deadlock.culprit))
 
 
 def _wait_row(waiter: CycleMember | Victim) -> WaitRow:

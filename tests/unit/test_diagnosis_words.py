@@ -321,9 +321,48 @@ def test_what_was_given_is_not_missing():
     assert any("/proc/sysrq-trigger" in item.how for item in lacking)
 
 
+@pytest.mark.parametrize(
+    ("release", "tag"),
+    [
+        ("6.12.117-crashlab", "v6.12.117"),
+        ("6.8.0-45-generic", "v6.8"),
+        ("6.10.0-rc3-next-20240613", "v6.10-rc3"),
+        ("6.9.0-00012-g0123456789ab", "v6.9"),
+        (None, "TAG"),
+    ],
+)
+def test_the_source_is_named_by_a_tag_that_stable_has(release, tag):
+    lacking = missing_data(log(report(context=Context(kernel=release))), 0)
+    assert any(item.how.endswith(f"--kernel-src linux@{tag}") for item in lacking)
+
+
 def test_the_source_is_named_by_its_own_tag():
     lacking = missing_data(log(report()), 0)
     assert any("--kernel-src linux@v6.1.192" in item.how for item in lacking)
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("general protection fault in f", "Bad pointer in an unknown function."),
+        ("KASAN: slab-use-after-free Read in f",
+         "Use after free: an unknown function touched an object after it was freed."),
+        ("KASAN: slab-out-of-bounds Read in f",
+         "Out of bounds: an unknown function accessed memory outside of an object."),
+        ("kernel panic: Fatal exception", "kernel panic: Fatal exception."),
+        ("kernel panic: Attempted to kill init!", "kernel panic: Attempted to kill init."),
+    ],
+)  # fmt: skip
+def test_a_sentence_is_whole_where_little_is_known(title, said):
+    told = explain(log(report(title.split(":")[0], title, frames=())), 0)
+    assert told.findings[-1].claim == said
+
+
+def test_nobody_queues_where_nothing_is_at_the_head():
+    hung = report("HANG", "INFO: task hung in f")
+    alone = circle().model_copy(update={"verdict": "possible", "cycles": []})
+    assert "queued behind" in explain(log(hung), 0, deadlock=circle()).explanation
+    assert "queued behind" not in explain(log(hung), 0, deadlock=alone).explanation
 
 
 # Pictures ---------------------------------------------------------------------------------------
