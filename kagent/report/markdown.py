@@ -208,8 +208,6 @@ class _Writer:
         yield from _table(("Task", "Holds", "Waits for", "Where"), cells)
 
     def _fixes(self, summary: Summary) -> Iterator[str]:
-        if not summary.fixes:
-            yield from ("No candidate fix was found.", "")
         if summary.fixes_note:
             yield from (summary.fixes_note, "")
         for number, fix in enumerate(summary.fixes, 1):

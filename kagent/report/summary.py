@@ -27,6 +27,7 @@ from kagent.report.picture import Picture, draw
 from kagent.report.prose import Block, Span, inline, one_line, parse_markdown
 from kagent.report.waits import interleaving, mermaid, wait_tree
 from kagent.resolution import (
+    NO_INDEX,
     CycleMember,
     Deadlock,
     Evidence,
@@ -173,7 +174,7 @@ def summarise(res: Resolution) -> Summary:
         mermaid=mermaid(res.deadlock) if res.deadlock else "",
         picture=draw(res.deadlock) if res.deadlock else None,
         fixes=tuple(map(_fix_entry, res.fixes)),
-        fixes_note=_fixes_note(res.fixes),
+        fixes_note=_fixes_note(res),
         explanation=explanation,
         findings=findings,
         actions=tuple(
@@ -263,9 +264,12 @@ def _wait_row(waiter: CycleMember | Victim) -> WaitRow:
     return WaitRow(task_name(waiter.task, waiter.pid), holds, waits + mark, place(waiter.where))
 
 
-def _fixes_note(fixes: Iterable[Fix]) -> str:
-    verdicts = [fix.verdict for fix in fixes]
-    if verdicts and all(verdict == "doubtful" for verdict in verdicts):
+def _fixes_note(res: Resolution) -> str:
+    if not res.fixes:
+        searched = all(item.what != NO_INDEX for item in res.missing)
+        return "No candidate fix was found." if searched else "No commit index was given to search."
+    verdicts = [fix.verdict for fix in res.fixes]
+    if all(verdict == "doubtful" for verdict in verdicts):
         return "No commit here looks like the fix. The nearest:"
     return ""
 
