@@ -94,8 +94,12 @@ class Layer:
 
 def unknown(name: str, known: Collection[str], what: str) -> InputError:
     """The error for a name that no setting has."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the settings are: {', '.join(sorted(known))}"
+    # The prefix, which all have, would make any two variables look alike.
+    bare = {one.removeprefix(PREFIX): one for one in known}
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), list(bare), n=1)
+    hint = f"the settings are: {', '.join(sorted(known))}"
+    if near:
+        hint = f"did you mean {bare[near[0]]}?"
     return InputError(f"unknown {what}: {name}", hint=hint)
 
 
@@ -146,14 +150,19 @@ def is_true(value: Any) -> bool:
 
 
 def _variables(
-    values: Mapping[str, str | None], source: Source, known: Collection[str], *, strict: bool = True
+    values: Mapping[str, str | None],
+    source: Source,
+    known: Collection[str],
+    *,
+    strict: bool = True,
+    file: Path | None = None,
 ) -> Layer:
     names = {PREFIX + name.upper(): name for name in known}
     if strict:
         for variable in values:
             ours = variable.startswith(PREFIX) and not variable.startswith(_OF_THE_TESTS)
             if ours and variable not in names:
-                raise unknown(variable, names, "setting")
+                raise unknown(variable, names, f"setting in {file}" if file else "setting")
     settings = {}
     for variable, name in names.items():
         written = [one for one in (variable, ALSO.get(name)) if one and values.get(one) is not None]
@@ -163,16 +172,20 @@ def _variables(
 
 
 def _env_file(path: Path, known: Collection[str]) -> Layer:
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
     try:
         with path.open(encoding="utf-8") as file:
-            values = dotenv_values(stream=file, interpolate=False)
+            lines = list(parse_stream(file))
     except (OSError, ValueError) as error:
         raise InputError(f"--env-file {path}: {_reason(error)}") from error
+    for line in lines:
+        if line.error or (line.value is None and (line.key or "").startswith(PREFIX)):
+            raise InputError(f"--env-file {path}: line {line.original.line} is not NAME=VALUE")
+    values = {line.key: line.value for line in lines if line.key is not None}
     if PREFIX + _ONLY_GIVEN_OR_EXPORTED.upper() in values:
         raise InputError(f"--env-file {path} names another one")
-    return _variables(values, Source.ENV_FILE, known)
+    return _variables(values, Source.ENV_FILE, known, file=path)
 
 
 def config_file() -> Path | None:
@@ -239,4 +252,6 @@ def _absolute(value: Any, name: str, path: Path) -> Any:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
     return " ".join(str(error).split())[:200]
