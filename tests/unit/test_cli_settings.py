@@ -72,6 +72,14 @@ def test_no_command_goes_on_with_a_misspelt_setting(run, monkeypatch, command):
     )
 
 
+@pytest.mark.parametrize("command", ["analyze", "decode", "index"])
+def test_help_comes_whatever_is_misspelt(run, monkeypatch, command):
+    monkeypatch.setenv("KAGENT_MODULS", "/somewhere")
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert f"kagent {command}" in out
+
+
 def test_source_is_read_where_the_configuration_file_says(run, monkeypatch, tmp_path, valve):
     configure(monkeypatch, tmp_path, f'kernel_src = "{valve}"\n')
     code, out, _ = run("source", "function", "valve_turn")
