@@ -58,6 +58,10 @@ _OPENED_BY = {
 }
 
 
+_USER = re.compile(r"//.*@", re.DOTALL)
+"""Name and password in a URL, also in one that urlsplit() does not take."""
+
+
 class Destination(NamedTuple):
     """Where something goes."""
 
@@ -79,7 +83,8 @@ class Destination(NamedTuple):
             parts, port = urlsplit(""), None
         if not parts.hostname or port is None:
             hint = "check --base-url (KAGENT_BASE_URL)"
-            raise EgressError(f"{clip(url, 200)[0]!r} is not an http or https URL", hint=hint)
+            shown = clip(_USER.sub("//", url), 200)[0]
+            raise EgressError(f"{shown!r} is not an http or https URL", hint=hint)
         return cls(parts.scheme, parts.hostname.rstrip("."), port)
 
     def __str__(self) -> str:

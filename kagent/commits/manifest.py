@@ -126,6 +126,9 @@ def read_manifest(directory: Path) -> Manifest:
         raise MissingDataError(f"cannot read the index {directory}: {error.strerror}") from error
     except ValueError as error:
         raise IndexCorruptError(f"{directory / MANIFEST} is damaged", hint=rebuild) from error
+    stated = data.pop("sum", None) if isinstance(data, dict) else None
+    if stated is not None and stated != _sum(data):
+        raise IndexCorruptError(f"{directory / MANIFEST} is damaged", hint=rebuild)
     if not isinstance(data, dict) or data.get("kind") != _KIND:
         raise InputError(f"not a commit index: {directory}", hint=f"{MANIFEST} is of another kind")
     version = data.get("schema_version")
@@ -136,7 +139,7 @@ def read_manifest(directory: Path) -> Manifest:
             + (": an older kagent built it" if older else ""),
             hint=rebuild if older else f"use the kagent that built it, or {rebuild}",
         )
-    if data.pop("sum", None) != _sum(data):
+    if stated is None:
         raise IndexCorruptError(f"{directory / MANIFEST} is damaged", hint=rebuild)
     try:
         return Manifest.model_validate(data)

@@ -54,6 +54,14 @@ def _words(limit: int, otherwise: str) -> Callable[[str], str]:
     return words
 
 
+_PLACE = re.compile(r" at [\w./+@~-]{1,4096}\.(?:[chlsSy]|inc|rs):\d{1,9}", re.ASCII)
+"""A line of source; what ends so is no program, wherever it lies."""
+
+
+def _place(value: str) -> str:
+    return value if _PLACE.fullmatch(value) else ""
+
+
 _CONFIGS = (
     "DEBUG_ATOMIC_SLEEP|DEBUG_KMEMLEAK|DEBUG_LIST|DEBUG_OBJECTS|DEBUG_PAGEALLOC|DEBUG_VM|"
     "DETECT_HUNG_TASK|KASAN|KCSAN|KFENCE|KMSAN|LOCKDEP|PRINTK_CALLER|PROVE_LOCKING|PROVE_RCU|"
@@ -72,7 +80,7 @@ SLOTS: Mapping[str, Callable[[str], str | None]] = {
     "subject": _words(400, "its subject reads like a command"),
     "expression": _words(400, "the value"),
     "function": _words(512, "the function"),
-    "place": _words(4200, ""),
+    "place": _place,
     "name": _words(512, "it"),
 }
 """The types of slots: what a value becomes in a text; None where it must not stand there."""

@@ -12,7 +12,7 @@ from kagent.diagnosis.lock_advice import lock_advice
 from kagent.diagnosis.meaning import shadow_range
 from kagent.klog.model import KernelLog, Report
 from kagent.klog.oom_model import OomFacts
-from kagent.klog.release import revision_candidates
+from kagent.klog.release import read_release
 from kagent.resolution import NO_INDEX, Actions, Deadlock, Fault, Fix, Missing
 from kagent.symbols.model import Symbolized
 
@@ -147,7 +147,6 @@ def missing_data(
     """What was not there, in order of use, each with the command that gets it."""
     report = log.reports[primary]
     release = report.context.kernel
-    wanted = [tag for tag, _ in revision_candidates(release or "", report.context.build)]
     lacking: list[Missing] = []
     if not report.kernel_bug:
         return lacking
@@ -157,13 +156,13 @@ def missing_data(
     used = {frame.module for frame in report.call_frames if frame.module}
     if used and not modules:
         names = ", ".join(sorted(filter(None, used))[:6])
-        lacking.append(Missing(what=f"debug info of the modules {names}",
+        plural = "s" * (len(used) > 1)
+        lacking.append(Missing(what=f"debug info of the module{plural} {names}",
                                how="--modules DIR with their .ko files (and sources)"))  # fmt: skip
     if not source:
         lacking.append(Missing(
             what="the source at the crash's own version: expressions, and locks held",
-            how="git clone https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git, then "
-                f"--kernel-src linux@{_revision(wanted)}",
+            how=_source(release, report.context.build),
         ))  # fmt: skip
     if not index:
         how = "kagent index build REPO -o DIR, then --index DIR"
@@ -201,15 +200,27 @@ def _from_the_kernel(log: KernelLog, report: Report) -> list[Missing]:
     return lacking
 
 
-def _revision(tags: Sequence[str]) -> str:
-    """The first that is a tag of the stable tree: it has no local and no distribution's version."""
+_TREES = "https://git.kernel.org/pub/scm/linux/kernel/git"
+
+
+def _source(release: str | None, build: str | None) -> str:
+    """How to get the source: a public tree, and the name that it has for this kernel.
+
+    A vendor's tags are in no public tree of kernel.org, and a hash of ``-gHASH`` may be of any.
+    """
     try:
-        return clean("revision", next(filter(_STABLE_TAG.fullmatch, tags), "TAG"))
+        known = read_release(clean("release", release or ""), build)
     except SlotError:
-        return "TAG"
-
-
-_STABLE_TAG = re.compile(r"v\d+\.\d+(?:\.\d+|-rc\d+)?")
+        known = read_release("")
+    if known.next_day:
+        tag = clean("revision", f"next-{known.next_day}")
+        return f"git clone {_TREES}/next/linux-next.git, then --kernel-src linux-next@{tag}"
+    clone = f"git clone {_TREES}/stable/linux.git, then --kernel-src linux"
+    tag = clean("revision", known.tag or "TAG")
+    if known.commit:
+        commit = clean("revision", known.commit)
+        return f"{clone}@{commit}, or linux@{tag} where the clone has no such commit"
+    return f"{clone}@{tag} ({known.note})" if known.tag and known.note else f"{clone}@{tag}"
 
 
 def _debug_package(release: str | None, build: str | None) -> str:
@@ -222,8 +233,11 @@ def _debug_package(release: str | None, build: str | None) -> str:
     for pattern, command in _PACKAGES:
         if re.search(pattern, text):
             return command.format(release=name)
-    return (f"--vmlinux FILE: the vmlinux left by the build of {name} "
-            "(CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y)")  # fmt: skip
+    version = re.match(r"(\d{1,3})\.(\d{1,4})", name)
+    # lib/Kconfig.debug made a choice of it in 5.18.
+    new = version is None or (int(version[1]), int(version[2])) >= (5, 18)
+    option = "CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT" if new else "CONFIG_DEBUG_INFO"
+    return f"--vmlinux FILE: the vmlinux left by the build of {name} ({option}=y)"
 
 
 _PACKAGES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kagent.klog.blanks import plain
@@ -12,7 +13,7 @@ from kagent.klog.model import Context, Report
 from kagent.klog.scan import Landmarks
 from kagent.text import strip_control
 
-__all__ = ["Completion"]
+__all__ = ["Completion", "share_foreign"]
 
 _BANNER = re.compile(
     rb"Linux version (\d[\w.+~-]{0,96})(?: [^\n\r]{0,600}?\) (#\d[^\n\r]{0,120}))?"
@@ -59,6 +60,23 @@ class Completion:
             return context
         kernel, build = self._banners[next_boot - 1]
         return replace(context, kernel=kernel, build=build)
+
+
+def share_foreign(reports: Sequence[Report], boots: Sequence[int]) -> list[Report]:
+    """Let each report know the modules that others of its boot mark as built outside of the tree.
+
+    A module is what it is for as long as the machine is up, and many reports list no modules.
+    `boots` has the boot of each report.
+    """
+    marked: dict[int, dict[str, None]] = {}
+    for report, boot in zip(reports, boots, strict=True):
+        marked.setdefault(boot, {}).update(dict.fromkeys(report.context.out_of_tree))
+    return [
+        report
+        if len(names := marked[boot]) == len(report.context.out_of_tree)
+        else replace(report, context=replace(report.context, out_of_tree=tuple(names)))
+        for report, boot in zip(reports, boots, strict=True)
+    ]
 
 
 def _banner(data: bytes, at: int) -> tuple[str | None, str | None]:

@@ -121,6 +121,8 @@ _ARCH_WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("s390x", re.compile(r"Krnl (?:PSW|GPRS|Code)")),
     # powerpc and mips print registers as wide as the kernel's words are.
     ("ppc", re.compile(r"^GPR\d\d: [0-9a-f]{8} |^MSR: {1,2}[0-9a-f]{8} ")),
+    # The kernel's own MSR (bit 14, PR, is not set) without bit 0, LE.
+    ("ppc64", re.compile(r"MSR: {1,2}[0-9a-f]{12}[012389ab][0-9a-f]{2}[02468ace] ")),
     ("ppc64le", re.compile(r"^NIP:? |^GPR\d\d: |MSR: {1,2}[0-9a-f]{16}|^NIP \[")),
     ("loongarch", re.compile(r"^ *ERA: [0-9a-f]{16}|^ *BADV: |CSR_|ESTAT: ")),
     ("riscv64", re.compile(r"^ ?epc : |status: [0-9a-f]{16} badaddr: |Hart \d{1,4} ")),

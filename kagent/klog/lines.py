@@ -81,7 +81,7 @@ _KERNELS = 8
 _HUMAN = re.compile(
     rb"\[" + _WEEKDAY + rb" " + _MONTH + rb" [ \d]\d " + _CLOCK + rb" \d{4}\](?: |$)"
 )
-_STAMP = re.compile(rb" {0,8}\[ {0,8}(\d{1,9})\.(\d{1,9})(?:@\d{1,3})?\]")
+_STAMP = re.compile(rb"[ \t]{0,32}\[ {0,8}(\d{1,9})\.(\d{1,9})(?:@\d{1,3})?\]")
 _CALLER = re.compile(rb" ?\[ {0,8}([CT])(\d{1,9})(?:@\d{1,4})?\]")
 _VENDOR = re.compile(
     rb" ?(?:\(CPU:\d{1,4}-pid:(\d{1,9}):[^)]{0,32}\)"
@@ -129,7 +129,7 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
     context = PLAIN
     if match := _QUOTE.match(raw):
         at = match.end()
-    if raw[at : at + 1] in b"[< ":  # the common case: nothing but printk's own prefix
+    if raw[at : at + 1] in b"[< \t":  # the common case: nothing but printk's own prefix
         if match := _SYSLOG.match(raw, at):
             at, context = match.end(), "syslog"
     else:

@@ -67,7 +67,7 @@ class Context:
     build_id: str | None = None
     """Of vmlinux, where the kernel prints it there (CONFIG_STACKTRACE_BUILD_ID)."""
     arch: str | None = None
-    """x86_64, i386, arm64, arm, riscv64, ppc64le, ppc, s390x, mips64, mips or loongarch."""
+    """x86_64, i386, arm64, arm, riscv64, ppc64le, ppc64, ppc, s390x, mips64, mips or loongarch."""
     hardware: str | None = None
     taint: str | None = None
     """Taint letters without blanks (``GOE``); None when the log does not say, "" when clean."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from kagent.klog.completion import Completion
+from kagent.klog.completion import Completion, share_foreign
 from kagent.klog.draft import Draft
 from kagent.klog.flood import Collected, likeness
 from kagent.klog.lines import Line
@@ -47,7 +47,7 @@ def parse_log(data: str | bytes, *, failed: Callable[[Exception], None] | None =
     collected.count()
     collected.tally.extend(found.left_out())
     boots = [completion.boot_of(report.span[0]) for report in collected.reports]
-    reports = relate(collected.reports, boots)
+    reports = relate(share_foreign(collected.reports, boots), boots)
     return KernelLog(reports, merge_tasks(collected.tasks), len(raw), collected.tally.items())
 
 

@@ -17,6 +17,8 @@ __all__ = ["KernelRelease", "StatedKernel", "read_release", "revision_candidates
 
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,4})(?:\.(\d{1,5}))?(?:\.\d{1,5})?(-rc\d{1,2})?")
 _COMMIT = re.compile(r"-g([0-9a-f]{7,40})\b")
+_FEDORA_RC = re.compile(r"-0\.(rc\d{1,2})\.")
+"""Of a candidate, which would sort behind the release if it were named as upstream does."""
 _NEXT = re.compile(r"-next-(\d{8})\b")
 _DEBIAN = re.compile(r"\bDebian (\d{1,3}\.\d{1,4}(?:\.\d{1,5})?)[-~]")
 _UBUNTU = re.compile(r"\(Ubuntu [\w.~+-]{1,60} (\d{1,3}\.\d{1,4}(?:\.\d{1,5})?)\)")
@@ -156,9 +158,11 @@ def read_release(release: str, build: str | None = None) -> KernelRelease:
         return KernelRelease(release, note="the release names no version")
     commit, day = _COMMIT.search(release), _NEXT.search(release)
     rest = release[number.end() :]
+    fedora = _FEDORA_RC.match(rest)
+    candidate = number[4] or (f"-{fedora[1]}" if fedora else "")
     found = KernelRelease(
         release,
-        version=_joined(*number.group(1, 2, 3)) + (number[4] or ""),
+        version=_joined(*number.group(1, 2, 3)) + candidate,
         commit=commit[1] if commit else None,
         next_day=day[1] if day else None,
     )

@@ -43,7 +43,7 @@ def _lines(res: Resolution) -> Iterator[str]:
     yield from (f"failed: {one.part}: {one.error}" for one in res.failures)
     for left in res.left_out:
         total = "an unknown number" if left.total is None else left.total
-        yield f"left out of {left.what}: {left.kept} of {total} kept ({left.why})"
+        yield f"not all {left.what}: {left.kept} of {total} kept ({left.why})"
     for report in res.reports:
         yield f"{'> ' if report.primary else '  '}{report.title}"
     yield from res.summary.splitlines()

@@ -42,6 +42,10 @@ from kagent.text import strip_values
 __all__ = ["FailureEntry", "FixEntry", "ReportRow", "Summary", "WaitRow", "summarise"]
 
 
+_ROWS = 100
+"""Rows of the table of reports: more than anybody reads, fewer than hide the rest."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReportRow:
     """One report of the log."""
@@ -159,7 +163,7 @@ def summarise(res: Resolution) -> Summary:
         facts=tuple(context_facts(primary)) if primary else (),
         lead=lead,
         found=_found(res.reports),
-        reports=tuple(_report_row(i, r) for i, r in enumerate(res.reports, 1)),
+        reports=_report_rows(res.reports),
         reformatted=res.reformatted.strip("\n"),
         fault=tuple(fault_facts(res.fault)) if res.fault else (),
         code=fault_code(res),
@@ -230,7 +234,19 @@ def _found(reports: list[ReportView]) -> str:
         return "Found 1 kernel report in the log."
     first = next((i for i, r in enumerate(reports, 1) if r.primary), None)
     text = f"Found {len(reports)} kernel reports in the log"
-    return f"{text}; number {first} is the primary one." if first else f"{text}."
+    text += f"; number {first} is the primary one." if first else "."
+    if len(reports) > _ROWS:
+        text += f" The first {_ROWS} are listed here, all of them in JSON."
+    return text
+
+
+def _report_rows(reports: list[ReportView]) -> tuple[ReportRow, ...]:
+    """The table of reports; of a flood its beginning, and the primary one wherever it stands."""
+    return tuple(
+        _report_row(number, report)
+        for number, report in enumerate(reports, 1)
+        if number <= _ROWS or report.primary
+    )
 
 
 def _report_row(number: int, report: ReportView) -> ReportRow:

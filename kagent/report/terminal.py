@@ -84,7 +84,7 @@ def _shortcomings(summary: Summary) -> Iterator[RenderableType]:
     for failure in summary.failures:
         yield _bullet((Span("text", f"{failure.part}: {failure.error}"),))
     for words in summary.left_out:
-        yield _bullet((Span("text", f"left out of {words}"),))
+        yield _bullet((Span("text", f"not all {words}"),))
     if summary.incomplete or summary.left_out:
         yield Text()
 

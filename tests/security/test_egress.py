@@ -97,6 +97,15 @@ def test_what_is_no_web_address_is_refused(url: str) -> None:
         Gate().ask(Purpose.MODEL, url)
 
 
+@pytest.mark.parametrize(
+    "url", ["ftp://me:s3cret@a.example", "https://me:s3cret@a.example:99999/", "http://s3cret@[x"]
+)
+def test_a_refused_address_keeps_its_password(url: str) -> None:
+    with pytest.raises(EgressError, match="is not an http or https URL") as caught:
+        Destination.of(url)
+    assert "s3cret" not in f"{caught.value} {caught.value.hint}"
+
+
 def test_loopback_is_known_by_address_alone() -> None:
     for host in ("localhost", "127.9.9.9", "[::1]"):
         assert Destination.of(f"http://{host}").loopback

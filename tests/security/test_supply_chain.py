@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
@@ -63,7 +64,17 @@ NAMED = {
 """Packages with terms beyond "keep the notice": each is named in words in the document."""
 
 
-def roots(*folders: str) -> set[str]:
+IMPORTERS = {"import_module", "importorskip", "find_spec"}
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called."""
+    function = node.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+@functools.cache
+def roots(*folders: str) -> frozenset[str]:
     """Top-level modules that are imported below `folders`, lazily or for types alone too."""
     found: set[str] = set()
     for folder in folders:
@@ -73,20 +84,21 @@ def roots(*folders: str) -> set[str]:
                     found |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     found.add(node.module.partition(".")[0])
-                elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-                    ("import_module", "importorskip", "find_spec")
-                ):
+                elif isinstance(node, ast.Call) and called(node) in IMPORTERS:
                     found |= {
                         str(one.value).partition(".")[0]
                         for one in node.args[:1]
                         if isinstance(one, ast.Constant)
                     }
-    return found - set(sys.stdlib_module_names) - {"kagent"}
+    return frozenset(found - set(sys.stdlib_module_names) - {"kagent"})
+
+
+installed = functools.cache(packages_distributions)
 
 
 def providers(module: str) -> set[str]:
     """Installed packages that bring `module`; else, what its name says."""
-    found = {canonicalize_name(name) for name in packages_distributions().get(module, [])}
+    found = {canonicalize_name(name) for name in installed().get(module, [])}
     return found or {canonicalize_name(module)}
 
 

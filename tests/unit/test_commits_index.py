@@ -445,6 +445,15 @@ def test_manifests_that_are_not_ours(
         CommitIndex.open(own)
 
 
+def test_each_flipped_bit_of_a_manifest_is_named(own: Path) -> None:
+    path = own / "manifest.json"
+    sound = path.read_bytes()
+    for at in range(len(sound)):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << at % 8]) + sound[at + 1 :])
+        with pytest.raises(IndexCorruptError, match=r"manifest\.json is damaged"):
+            read_manifest(own)
+
+
 def test_a_manifest_cannot_lead_outside(own: Path, tmp_path: Path) -> None:
     manifest = read_manifest(own).model_dump()
     manifest["files"]["../../secret"] = {"size": 1, "sha256": "x"}

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from kagent.diagnosis import (
     missing_data,
     subsystem,
 )
+from kagent.diagnosis.commandlike import command_like
 from kagent.diagnosis.helpers import base_name, is_helper, is_scaffold
 from kagent.klog import parse_log
 from kagent.klog.model import Context, Frame, KernelLog, LockdepFacts, LockRef, Report, Trace
@@ -29,6 +31,8 @@ from kagent.resolution import (
 )
 from kagent.source import SourceTree
 from kagent.symbols.model import Location, Symbolized
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 def report(kind="WARNING", title="WARNING in f", header=None, frames=("f",), **more):
@@ -232,6 +236,26 @@ def test_upgrade_verify_mitigate():
     assert any("blacklist fan" in step for step in actions.mitigate)
 
 
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("drivers/fan.c", True),
+        ("/usr/src/fan/fan-core.c", True),
+        ("/tmp/build/../rust/fan.rs", True),
+        ("/tmp/x.sh", False),
+        ("/usr/bin/python", False),
+        ("fan.c; reboot", False),
+        ("$(reboot).c", False),
+    ],
+)
+def test_a_place_in_advice_is_a_line_of_source_wherever_it_lies(file, shown):
+    bad = fault().model_copy(update={"file": file, "line": 24})
+    (step,) = advise(report(), bad, None, []).fix
+    assert (f" at {file}:24, and find" in step) == shown
+    assert "before its use in curve_size()" in step
+    assert not command_like(step.replace(f" at {file}", ""))
+
+
 def test_a_fix_that_is_in_the_kernel_already_is_no_upgrade():
     actions = advise(report(), None, None, [fix(in_kernel=True, upstream_tag="v6.1")])
     assert "already in this kernel" in actions.fix[0]
@@ -277,6 +301,16 @@ def test_only_the_log_makes_a_module_foreign_to_the_tree(before, linked, foreign
         assert any("without out-of-tree modules" in step for step in actions.mitigate)
 
 
+def test_a_module_that_one_report_marks_is_foreign_in_all_of_that_boot():
+    """Lockdep lists no modules; the soft lockup after it does."""
+    text = (DATA / "waits" / "lockdep-interrupt.log").read_text()
+    lockdep, lockup, *_ = parse_log(text).reports
+    assert "Modules linked in" in text[slice(*lockup.span)]
+    assert "Modules linked in" not in text[slice(*lockdep.span)]
+    assert lockdep.context.out_of_tree == ("spins",)
+    assert any("whoever ships spins" in step for step in advise(lockdep, None, None, []).fix)
+
+
 def test_a_boot_before_says_nothing_of_the_next_one():
     oops = "BUG: kernel NULL pointer dereference, address: 0000000000000018\nOops: 0000 [#1] SMP\n"
     text = f"Linux version 6.1.0\nfan: loading out-of-tree module taints kernel.\n{oops}"
@@ -301,6 +335,8 @@ def test_advice_pastes_nothing_dangerous_into_a_shell():
         ("6.11.4-301.fc41.x86_64", "#1 SMP", "dnf debuginfo-install kernel-6.11.4-301.fc41.x86_64"),
         ("6.4.0-150600.23-default", "#1 SMP", "zypper install kernel-default-debuginfo"),
         ("6.12.117-mine", "#3", "the vmlinux left by the build of 6.12.117-mine"),
+        ("4.12.0-rc4+", "#15", "of 4.12.0-rc4+ (CONFIG_DEBUG_INFO=y)"),
+        ("5.18.0", "#1", "of 5.18.0 (CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y)"),
         (None, None, "release is not in the log"),
     ],
 )
@@ -322,23 +358,25 @@ def test_what_was_given_is_not_missing():
 
 
 @pytest.mark.parametrize(
-    ("release", "tag"),
+    ("release", "build", "tree", "revision"),
     [
-        ("6.12.117-crashlab", "v6.12.117"),
-        ("6.8.0-45-generic", "v6.8"),
-        ("6.10.0-rc3-next-20240613", "v6.10-rc3"),
-        ("6.9.0-00012-g0123456789ab", "v6.9"),
-        (None, "TAG"),
+        ("6.1.0-56-amd64", "#1 Debian 6.1.192-2", "stable/linux", "linux@v6.1.192 (Debian builds"),
+        ("6.6.13-amd64", "#1 Debian 6.6.13-1", "stable/linux", "linux@v6.6.13 (Debian builds"),
+        ("6.8.0-45-generic", "#45-Ubuntu", "stable/linux", "linux@v6.8 (Ubuntu's release does not"),
+        ("6.19.0-0.rc2.1.fc41.x86_64", "#1", "stable/linux", "linux@v6.19-rc2 (Fedora adds"),
+        ("6.12.117-mine", "#3", "stable/linux", "linux@v6.12.117 (what '-mine' adds"),
+        ("4.15.0", "#1", "stable/linux", "linux@v4.15"),
+        ("6.5.0-rc5-g6f09e57d8cf6", "#0", "stable/linux",
+         "linux@6f09e57d8cf6, or linux@v6.5-rc5 where the clone has no such commit"),
+        ("4.13.0-rc6-next-20170825+", "#9", "next/linux-next", "linux-next@next-20170825"),
+        (None, None, "stable/linux", "linux@TAG"),
     ],
-)
-def test_the_source_is_named_by_a_tag_that_stable_has(release, tag):
-    lacking = missing_data(log(report(context=Context(kernel=release))), 0)
-    assert any(item.how.endswith(f"--kernel-src linux@{tag}") for item in lacking)
-
-
-def test_the_source_is_named_by_its_own_tag():
-    lacking = missing_data(log(report()), 0)
-    assert any("--kernel-src linux@v6.1.192" in item.how for item in lacking)
+)  # fmt: skip
+def test_the_source_is_named_by_what_a_public_tree_has(release, build, tree, revision):
+    case = report(context=Context(kernel=release, build=build))
+    (how,) = [item.how for item in missing_data(log(case), 0) if "the source" in item.what]
+    clone = f"git clone https://git.kernel.org/pub/scm/linux/kernel/git/{tree}.git, "
+    assert how.startswith(f"{clone}then --kernel-src {revision}")
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,7 @@ Oops: Kernel access of bad area, sig: 11 [#1]
 CPU: 1 PID: 200 Comm: valved Not tainted 6.6.73 #0
 NIP:  {at} LR: {at} CTR: {at}
 REGS: {at} TRAP: 0300   Not tainted  (6.6.73)
-MSR:  {at} <EE>  CR: 44004804  XER: 00000000
+MSR:  {msr} <EE>  CR: 44004804  XER: 00000000
 GPR00: {at} {at} {at} {at}
 NIP [{at}] valve_turn+0x22c/0x720 [valve]
 ---[ end trace 0000000000000000 ]---
@@ -368,14 +368,15 @@ Call Trace:
 
 
 @pytest.mark.parametrize(
-    ("text", "at", "order", "arch"),
+    ("text", "at", "order", "msr", "arch"),
     [
-        (POWERPC, "c209290c", "BE", "ppc"),
-        (POWERPC, "c00000000209290c", "LE", "ppc64le"),
-        (MIPS, "8734a0f4", "", "mips"),
-        (MIPS, "ffffffffc0048114", "", "mips64"),
+        (POWERPC, "c209290c", "BE", "00029032", "ppc"),
+        (POWERPC, "c00000000209290c", "LE", "800000000280b033", "ppc64le"),
+        (POWERPC, "c00000000209290c", "BE", "8000000000029032", "ppc64"),
+        (MIPS, "8734a0f4", "", "", "mips"),
+        (MIPS, "ffffffffc0048114", "", "", "mips64"),
     ],
 )
-def test_the_width_of_registers_tells_a_32_bit_kernel(text, at, order, arch) -> None:
+def test_the_registers_tell_width_and_byte_order(text, at, order, msr, arch) -> None:
     """REG of arch/powerpc/kernel/process.c and of arch/mips/kernel/traps.c: two digits a byte."""
-    assert only(text.format(at=at, order=order)).context.arch == arch
+    assert only(text.format(at=at, order=order, msr=msr)).context.arch == arch

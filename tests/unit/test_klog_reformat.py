@@ -127,6 +127,12 @@ def test_time_and_caller_said_again_are_read_the_same(prefix: str) -> None:
     assert [str(frame) for frame in parse_frame(two)] == ["doze+0x20/0x40"]
 
 
+@pytest.mark.parametrize("indent", ["\t", " \t", "> \t\t", " " * 32, "\t" * 32])
+def test_an_indented_line_keeps_its_frame(indent: str) -> None:
+    (line,) = split_lines(reformat(f"{indent}doze+0x20/0x40").encode())
+    assert [str(frame) for frame in parse_frame(line)] == ["doze+0x20/0x40"]
+
+
 _FRAME = st.sampled_from(
     ["foo+0x1/0x2", "? bar.isra.0+0x10/0x20 [mod]", "x+0x", "[inline]", "f c:1"]
 )

@@ -49,6 +49,25 @@ def test_every_view_has_the_facts_an_engineer_looks_for(resolution, view):
         assert fact in text
 
 
+@pytest.mark.parametrize("primary", [0, 399])
+def test_a_flood_of_reports_is_listed_to_a_length_that_can_be_read(resolution, primary):
+    one = resolution.reports[0]
+    resolution.reports = [
+        one.model_copy(update={"title": f"WARNING in rx_{i}", "primary": i == primary})
+        for i in range(400)
+    ]
+    shown = summarise(resolution)
+    assert [row.number for row in shown.reports if row.primary] == [primary + 1]
+    assert len(shown.reports) == 100 + (primary > 99)
+    for view in TEXT_VIEWS:
+        text = " ".join(view(resolution).split())
+        assert f"number {primary + 1} is the primary one" in text
+        assert "The first 100 are listed here, all of them in JSON." in text
+        assert "WARNING in rx_99" in text
+        assert "WARNING in rx_100" not in text
+    assert len(json.loads(to_json(resolution))["reports"]) == 400
+
+
 def test_json_is_the_contract_and_reads_back(resolution):
     text = to_json(resolution)
     content = json.loads(text)

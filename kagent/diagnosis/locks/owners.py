@@ -125,7 +125,7 @@ class Owners:
                 what="owners of a lock",
                 kept=sum(len(kept) for kept, _ in lists),
                 total=sum(len(found) for _, found in lists),
-                why=f"about {MAX_OWNERS} of each are looked at, those that close a circle first",
+                why=f"about {MAX_OWNERS} of each lock's, those that close a circle first",
             )
 
     def _look_up(self, task: TaskLocks, waits: LockUse, wish: Wish) -> list[int]:
