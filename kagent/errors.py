@@ -4,7 +4,8 @@
 
     KagentError
     ├── InputError            the user can fix it: bad path, empty log, wrong option
-    │   └── NoReportError     the input is readable, but no kernel report is in it
+    │   ├── NoReportError     the input is readable, but no kernel report is in it
+    │   └── RequestError      a client of a server may not have what it asks for
     ├── MissingDataError      something needed is absent; ``hint`` says how to get it
     │   └── MissingExtraError an optional dependency is not installed
     ├── CorruptDataError      a file is there but damaged or of another kind or build
@@ -41,6 +42,7 @@ __all__ = [
     "NativeCodeError",
     "NoReportError",
     "OutputError",
+    "RequestError",
 ]
 
 
@@ -93,6 +95,14 @@ class NoReportError(InputError):
     """The input was read, but holds no kernel report."""
 
     exit_code = ExitCode.NO_REPORT
+
+
+class RequestError(InputError, ValueError):
+    """A request asks for what it may not have; its words are fit for whoever asked.
+
+    A `ValueError` too: of other exceptions the LangGraph server tells its clients nothing but that
+    there was one.
+    """
 
 
 class MissingDataError(KagentError):

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
+import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from kagent import __version__
 from kagent.errors import InputError, MissingExtraError
 from kagent.isolation import isolated
 from kagent.mcp_tools import (
@@ -80,6 +83,8 @@ def make_server(roots: Roots, *, host: str = "127.0.0.1", port: int = 8765) -> F
         log_level="WARNING",
         transport_security=_security(host),
     )
+    # FastMCP takes no version, and would give that of its own library.
+    server._mcp_server.version = __version__
     for title, tool in _tools(roots):
         server.add_tool(
             tool,
@@ -207,6 +212,9 @@ def serve(
         ),
     )
     server = make_server(roots, host=host, port=port)
+    if transport == "http":
+        shown = f"[{host}]" if ":" in host else host
+        print(f"kagent: serving MCP at http://{shown}:{port}/mcp", file=sys.stderr, flush=True)
     server.run("stdio" if transport == "stdio" else "streamable-http")
 
 
@@ -215,8 +223,10 @@ def _check_port(host: str, port: int) -> None:
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot listen on {host}, port {port}: {reason}") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(
+            f"cannot listen on {host}, port {port}: {reason}", hint="name another one with --port"
+        ) from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "NO_INDEX",
     "NO_MODEL_ANSWER",
     "AccessKind",
     "Actions",
@@ -53,6 +54,8 @@ Author = Literal["kernel", "debug-info", "source", "commit", "user", "model"]
 string or a line written to /dev/kmsg; it proves only that it was printed."""
 AccessKind = Literal["read", "write", "exec"]
 Verdict = Literal["deadlock", "possible", "not-a-deadlock"]
+NO_INDEX = "a commit index to look for existing fixes in"
+"""What is missing where no fix was looked for."""
 NO_MODEL_ANSWER = "the model was left out: "
 """How the note begins that says why a model which was asked for has no part in the answer."""
 Confidence = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from kagent.errors import InputError
-from kagent.sources import Layer, Setting, Source, read_layers, unknown
+from kagent.sources import Layer, Setting, Source, config_file, read_layers, unknown
 
 __all__ = ["DEFAULT_ENDPOINT", "Settings"]
 
@@ -238,7 +238,8 @@ def _bad_value(error: ValidationError, chosen: dict[str, Setting]) -> InputError
     name = str(first["loc"][0]) if first["loc"] else ""
     variable = f"KAGENT_{name.upper()}"
     at = chosen.get(name)
-    said = {Source.FILE: "the configuration file", Source.ENV_FILE: "the --env-file"}
+    said = {Source.FILE: f"{config_file()}", Source.ENV_FILE: "the --env-file"}
     where = said.get(at.source) if at is not None else None
     hint = f"check the option or the variable {variable}" if where is None else f"check {where}"
-    return InputError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}", hint=hint)
+    wrong = "Input should be a path" if first["type"] == "path_type" else first["msg"]
+    return InputError(f"setting {'.'.join(map(str, first['loc']))}: {wrong}", hint=hint)

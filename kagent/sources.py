@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -94,8 +94,12 @@ class Layer:
 
 def unknown(name: str, known: Collection[str], what: str) -> InputError:
     """The error for a name that no setting has."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the settings are: {', '.join(sorted(known))}"
+    # The prefix, which all have, would make any two variables look alike.
+    bare = {one.removeprefix(PREFIX): one for one in known}
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), list(bare), n=1)
+    hint = f"the settings are: {', '.join(sorted(known))}"
+    if near:
+        hint = f"did you mean {bare[near[0]]}?"
     return InputError(f"unknown {what}: {name}", hint=hint)
 
 
@@ -105,34 +109,34 @@ def read_layers(known: Collection[str], *, env_file: Path | None = None) -> list
     Raises:
         InputError: a file cannot be read or is open to others, or a name is unknown.
     """
-    environment = _variables(os.environ, Source.ENVIRONMENT, known)
-    named = environment.settings.get(_ONLY_GIVEN_OR_EXPORTED)
-    chosen = env_file or (Path(named[0].value) if named and named[0].value else None)
-    layers = [environment]
-    if chosen is not None:
-        layers.append(_env_file(chosen, known))
+    return list(_layers(known, env_file))
+
+
+def _layers(
+    known: Collection[str], env_file: Path | None = None, *, strict: bool = True
+) -> Iterator[Layer]:
+    yield _variables(os.environ, Source.ENVIRONMENT, known, strict=strict)
+    named = os.environ.get(PREFIX + _ONLY_GIVEN_OR_EXPORTED.upper())
+    if env_file is not None or named:
+        yield _env_file(env_file or Path(named or ""), known, strict=strict)
     if (path := config_file()) is not None:
-        layers.append(_config(path, known))
-    return layers
+        yield _config(path, known, strict=strict)
 
 
 def check_names() -> None:
     """So that no command goes on without what was meant by a misspelt name.
 
     Raises:
-        InputError: a ``KAGENT_`` variable or a line of the configuration file names no setting.
+        InputError: as for `read_layers`.
     """
-    _variables(os.environ, Source.ENVIRONMENT, NAMES)
-    if (path := config_file()) is not None:
-        _config(path, NAMES)
+    read_layers(NAMES)
 
 
 def lookup(name: str) -> Any:
-    """The raw value of one setting from environment or file; None where nobody sets it."""
-    found = _variables(os.environ, Source.ENVIRONMENT, {name}, strict=False).settings.get(name)
-    if found is None and (path := config_file()) is not None:
-        found = _config(path, {name}, strict=False).settings.get(name)
-    return found[0].value or None if found else None
+    """The raw value of one setting, of the strongest source; None where nobody sets it."""
+    found = (layer.settings.get(name) for layer in _layers({name}, strict=False))
+    setting = next(filter(None, found), None)
+    return setting[0].value or None if setting else None
 
 
 def listed(value: Any) -> list[str]:
@@ -146,14 +150,19 @@ def is_true(value: Any) -> bool:
 
 
 def _variables(
-    values: Mapping[str, str | None], source: Source, known: Collection[str], *, strict: bool = True
+    values: Mapping[str, str | None],
+    source: Source,
+    known: Collection[str],
+    *,
+    strict: bool = True,
+    file: Path | None = None,
 ) -> Layer:
     names = {PREFIX + name.upper(): name for name in known}
     if strict:
         for variable in values:
             ours = variable.startswith(PREFIX) and not variable.startswith(_OF_THE_TESTS)
             if ours and variable not in names:
-                raise unknown(variable, names, "setting")
+                raise unknown(variable, names, f"setting in {file}" if file else "setting")
     settings = {}
     for variable, name in names.items():
         written = [one for one in (variable, ALSO.get(name)) if one and values.get(one) is not None]
@@ -162,17 +171,21 @@ def _variables(
     return Layer(source, settings)
 
 
-def _env_file(path: Path, known: Collection[str]) -> Layer:
-    from dotenv import dotenv_values
+def _env_file(path: Path, known: Collection[str], *, strict: bool = True) -> Layer:
+    from dotenv.parser import parse_stream
 
     try:
         with path.open(encoding="utf-8") as file:
-            values = dotenv_values(stream=file, interpolate=False)
+            lines = list(parse_stream(file))
     except (OSError, ValueError) as error:
         raise InputError(f"--env-file {path}: {_reason(error)}") from error
+    for line in lines:
+        if line.error or (line.value is None and (line.key or "").startswith(PREFIX)):
+            raise InputError(f"--env-file {path}: line {line.original.line} is not NAME=VALUE")
+    values = {line.key: line.value for line in lines if line.key is not None}
     if PREFIX + _ONLY_GIVEN_OR_EXPORTED.upper() in values:
         raise InputError(f"--env-file {path} names another one")
-    return _variables(values, Source.ENV_FILE, known)
+    return _variables(values, Source.ENV_FILE, known, strict=strict, file=path)
 
 
 def config_file() -> Path | None:
@@ -239,4 +252,6 @@ def _absolute(value: Any, name: str, path: Path) -> Any:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
     return " ".join(str(error).split())[:200]

@@ -37,17 +37,16 @@ _STREAM: list[Literal["tasks", "values"]] = ["tasks", "values"]
 
 
 def analyze(
-    log: str | Path, *, settings: Settings | None = None, progress: Progress | None = None
+    log: str | bytes | Path, *, settings: Settings | None = None, progress: Progress | None = None
 ) -> Resolution:
-    """Analyse the kernel reports in a text, or in the file a `Path` names.
+    """Analyse the kernel reports in a text, its bytes, or the file a `Path` names.
 
     Raises:
         NoReportError: the text holds no kernel report.
         InputError: a path of the settings cannot be right, or the log is too large.
         KagentError: something that was asked for is missing or damaged.
     """
-    settings = settings or Settings()
-    check_settings(settings)
+    settings = _checked(settings)
     last: Mapping[str, Any] = {}
     given = _input(log)
     parts = build_graph().stream(given, context=settings, stream_mode=_STREAM)
@@ -57,11 +56,10 @@ def analyze(
 
 
 async def aanalyze(
-    log: str | Path, *, settings: Settings | None = None, progress: Progress | None = None
+    log: str | bytes | Path, *, settings: Settings | None = None, progress: Progress | None = None
 ) -> Resolution:
     """`analyze` for asynchronous callers; the nodes run in worker threads."""
-    settings = settings or Settings()
-    check_settings(settings)
+    settings = _checked(settings)
     last: Mapping[str, Any] = {}
     given = _input(log)
     parts = build_graph().astream(given, context=settings, stream_mode=_STREAM)
@@ -70,13 +68,28 @@ async def aanalyze(
     return _resolution(last, given)
 
 
-def _input(log: str | Path) -> InputState:
-    if isinstance(log, str):
-        return {"log": log, "messages": []}
-    try:
-        return {"log": log.read_bytes().decode("utf-8", "replace"), "messages": []}
-    except OSError as error:
-        raise InputError(f"cannot read {log}: {error.strerror}") from error
+def _checked(settings: object) -> Settings:
+    if settings is None:
+        settings = Settings()
+    if not isinstance(settings, Settings):
+        kind = type(settings).__name__
+        raise InputError(f"settings are a Settings object, not {kind}", hint="Settings(model=...)")
+    check_settings(settings)
+    return settings
+
+
+def _input(log: object) -> InputState:
+    if isinstance(log, Path):
+        path = log
+        try:
+            log = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if isinstance(log, bytes):
+        log = log.decode("utf-8", "replace")
+    if not isinstance(log, str):
+        raise InputError(f"a log is a str, bytes or a Path, not {type(log).__name__}")
+    return {"log": log, "messages": []}
 
 
 def _follow(

@@ -14,7 +14,7 @@ from kagent.agents.node import node
 from kagent.agents.restore import restore
 from kagent.agents.state import State
 from kagent.boundary import record
-from kagent.errors import InputError
+from kagent.errors import RequestError
 from kagent.klog import parse_log
 from kagent.resolution import Usage
 from kagent.settings import Settings
@@ -32,12 +32,12 @@ def reformat(state: State, runtime: Runtime[Settings]) -> Command[Literal["class
     """Start a new case; end at once when the text holds no kernel report.
 
     Raises:
-        InputError: the log is larger than ``max_log_bytes``.
+        RequestError: the log is larger than ``max_log_bytes``.
     """
     settings = runtime.context
     text = _newest_log(state)
     if len(text) > settings.max_log_bytes:
-        raise InputError(
+        raise RequestError(
             f"the log has {len(text):,} characters; at most {settings.max_log_bytes:,} are read",
             hint="cut it around the report, or raise KAGENT_MAX_LOG_BYTES",
         )

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kagent.confine import allowed_index, granted
-from kagent.errors import InputError
+from kagent.errors import RequestError
 from kagent.settings import Settings
 from kagent.sources import unknown
 
@@ -54,7 +54,7 @@ def settings_for(context: object, own: Settings) -> Settings:
         own: The settings of this process.
 
     Raises:
-        InputError: the request asks for what it may not have.
+        RequestError: the request asks for what it may not have.
     """
     if isinstance(context, Settings):
         return context
@@ -68,17 +68,18 @@ def settings_for(context: object, own: Settings) -> Settings:
 def _request(given: Mapping[str, Any]) -> Request:
     for name in given:
         if name in Settings.model_fields and name not in Request.model_fields:
-            raise InputError(
+            raise RequestError(
                 f"a request may not set {name}",
                 hint="it is the server's own setting; in the same process pass a Settings object",
             )
         if name not in Request.model_fields:
-            raise unknown(str(name), Request.model_fields, "context key")
+            error = unknown(str(name), Request.model_fields, "context key")
+            raise RequestError(str(error), hint=error.hint)
     try:
         return Request(**given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(f"context {first['loc'][0]}: {first['msg']}") from error
+        raise RequestError(f"context {first['loc'][0]}: {first['msg']}") from error
 
 
 def _granted(request: Request, own: Settings) -> dict[str, Any]:
@@ -91,14 +92,14 @@ def _granted(request: Request, own: Settings) -> dict[str, Any]:
         roots = [own.kernel_src] if own.kernel_src else []
         update["kernel_src"] = granted(roots, request.kernel_src)
         if update["kernel_src"] is None:
-            raise InputError(
+            raise RequestError(
                 "kernel_src is outside of what this server may read",
                 hint="start the server with KAGENT_KERNEL_SRC",
             )
     if request.index:
         found = allowed_index(own.index, request.index)
         if found is None:
-            raise InputError(
+            raise RequestError(
                 "index is none of those this server may read",
                 hint="start the server with KAGENT_INDEX",
             )
@@ -106,7 +107,7 @@ def _granted(request: Request, own: Settings) -> dict[str, Any]:
     if request.model:
         offered = {one for one in (own.model, *own.models) if one}
         if request.model != NO_MODEL and request.model not in offered:
-            raise InputError(
+            raise RequestError(
                 "model is none of those this server may ask",
                 hint="start the server with KAGENT_MODEL or KAGENT_MODELS",
             )

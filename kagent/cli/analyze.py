@@ -26,6 +26,7 @@ from kagent.cli.options import (
 )
 from kagent.cli.output import pick_format, write_resolution
 from kagent.cli.reading import DEFAULT_MAX_BYTES, read_log
+from kagent.errors import InputError
 
 __all__ = ["Progress", "analyze", "progress"]
 
@@ -136,6 +137,8 @@ def analyze(
         env_file=env_file,
         max_log_bytes=max_log_bytes if max_log_bytes != DEFAULT_MAX_BYTES else None,
     )
+    if restore and not settings.model:
+        raise InputError("--restore needs a model that restores", hint="name one: --model NAME")
     text = read_log(log, max_bytes=settings.max_log_bytes)
     with progress(quiet=quiet) as show:
         from kagent.agents.api import analyze as run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -83,7 +84,8 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    check_names()
+    if not {"-h", "--help"} & set(sys.argv[1:]):
+        check_names()
 
 
 def version() -> None:

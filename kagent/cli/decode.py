@@ -91,8 +91,8 @@ def run(arguments: Sequence[str]) -> None:
         KagentError: for what the user can mend, or what is missing.
         SystemExit: the command line itself is wrong, or asks for help.
     """
-    check_names()
     given = _arguments().parse_args(arguments)
+    check_names()
     if not 0 <= given.source <= _MAX_CONTEXT:
         raise InputError(f"--source {given.source} is not within 0 and {_MAX_CONTEXT}")
     if given.vmlinux is not None and not given.vmlinux.is_file():

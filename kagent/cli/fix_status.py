@@ -13,6 +13,7 @@ import typer
 from kagent.cli.output import emit, say
 from kagent.cli.reading import read_log
 from kagent.errors import InputError, MissingDataError, NoReportError
+from kagent.sources import lookup
 from kagent.text import clip, strip_control
 
 if TYPE_CHECKING:
@@ -50,13 +51,14 @@ def fix_status(
         ),
     ] = None,
     kernel_src: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="PATH[@REV]",
             envvar="KAGENT_KERNEL_SRC",
             help="Git repository with mainline and stable; REV is your kernel.",
+            show_default="where you stand",
         ),
-    ] = ".",
+    ] = None,
     release: Annotated[
         str | None, typer.Option(metavar="R", help="Your kernel, as `uname -r` prints it.")
     ] = None,
@@ -92,7 +94,7 @@ def fix_status(
     if not asked.hashes:
         _print_none(asked.nearest, as_json=as_json)
         raise typer.Exit(_UNKNOWN if check else NoReportError.exit_code)
-    repo, revision = _repository(kernel_src)
+    repo, revision = _repository(kernel_src or lookup("kernel_src") or ".")
     reports: list[FixReport] = []
     for wanted in asked.hashes:
         try:

@@ -96,8 +96,7 @@ def build(
             progress=progress,
         )
     with index:
-        facts = index.stats()
-    typer.echo(f"{facts['commits']} commits, {facts['vectors']} vectors: {output}")
+        typer.echo(f"{_counted(index.stats())}: {output}")
 
 
 @app.command(epilog="**Example**\n\n`git -C ~/linux pull && kagent index update ~/linux.index`")
@@ -110,7 +109,7 @@ def update(directory: IndexDirectory) -> None:
             added = index.update(progress)
         for note in index.notes:
             typer.echo(f"note: {note}", err=True)
-        typer.echo(f"{added} commits added, {index.stats()['commits']} in all")
+        typer.echo(f"{_number(added, 'commit')} added, {index.stats()['commits']} in all")
 
 
 @app.command(
@@ -134,8 +133,7 @@ def merge(
     with _progress(output) as progress:
         index = CommitIndex.merge(directories, output, embedding=embedding, progress=progress)
     with index:
-        facts = index.stats()
-    typer.echo(f"{facts['commits']} commits, {facts['vectors']} vectors: {output}")
+        typer.echo(f"{_counted(index.stats())}: {output}")
 
 
 @app.command(
@@ -303,6 +301,14 @@ def _print_hits(hits: Sequence[Hit], *, crash: bool) -> None:
         console.print(Text(facts, style="dim"))
         for reason in hit.why:
             console.print(Text(f"   - {_safe(reason)}"))
+
+
+def _counted(facts: dict[str, Any]) -> str:
+    return f"{_number(facts['commits'], 'commit')}, {_number(facts['vectors'], 'vector')}"
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _safe(text: str) -> str:

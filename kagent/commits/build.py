@@ -29,7 +29,7 @@ from kagent.commits.swap import staging, sync_files
 from kagent.commits.vectors import VectorFile, extend, make_vectors
 from kagent.commits.workers import Frame, Workers
 from kagent.commits.writer import LAYOUT, SCRATCH, IndexWriter
-from kagent.errors import InputError, MissingDataError
+from kagent.errors import InputError, MissingDataError, OutputError
 
 __all__ = ["Job", "Progress", "run_job"]
 
@@ -91,7 +91,7 @@ def run_job(job: Job, target: Path, progress: Progress | None) -> int:
     except (OSError, sqlite3.OperationalError, RuntimeError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or "disk is full" in str(error) or "No space left" in str(error):
-            raise InputError(
+            raise OutputError(
                 f"no space left on the disk of {target}",
                 hint="make room, then run the same command again: it goes on where it stopped",
             ) from error

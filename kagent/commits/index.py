@@ -96,7 +96,7 @@ class CommitIndex:
         return cls(Store(out), embedder)
 
     @classmethod
-    def open(cls, directory: Path, *, embedding: Embeddings | None = None) -> CommitIndex:
+    def open(cls, directory: str | Path, *, embedding: Embeddings | None = None) -> CommitIndex:
         """Open the index at `directory`; `embedding` only for one built with such an object.
 
         Raises:
@@ -105,7 +105,7 @@ class CommitIndex:
             IndexCorruptError: it is damaged or of another schema version.
         """
         with contextlib.ExitStack() as stack:
-            store = Store(directory)
+            store = Store(Path(directory))
             stack.callback(store.close)
             embedder = make_embedder(embedding or store.manifest.embedding, asked=False)
             if embedder.id != store.manifest.embedding:

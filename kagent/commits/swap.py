@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -15,6 +16,8 @@ from kagent.errors import InputError
 
 __all__ = ["staging", "sync_files"]
 
+_NOT_THERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+"""Why no directory can be made at a place, whatever room there is."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
 
@@ -28,10 +31,9 @@ def staging(target: Path, *, keep: Callable[[BaseException], bool] | None = None
     deleted: check first that it may be.
 
     Raises:
-        InputError: another process is at it.
+        InputError: another process is at it, or it cannot be there.
     """
     target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.new")
     lock = _lock(fresh, target)
     kept = False
@@ -51,7 +53,15 @@ def staging(target: Path, *, keep: Callable[[BaseException], bool] | None = None
 
 def _lock(fresh: Path, target: Path) -> int:
     """Make and lock the directory; the kernel drops the lock with the process."""
-    fresh.mkdir(mode=0o700, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        raise InputError(
+            f"{target} cannot be written: {error.strerror}", hint="name another directory with -o"
+        ) from error
     lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -133,8 +133,7 @@ def _run(
         "kernel_src": unpacked.kernel_src,
         "index": unpacked.index,
     }
-    log = unpacked.log.read_text("utf-8", "replace")
-    return analyze(log, settings=Settings(**data), progress=progress)
+    return analyze(unpacked.log, settings=Settings(**data), progress=progress)
 
 
 def _empty(directory: Path) -> Path:

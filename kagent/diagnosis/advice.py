@@ -14,7 +14,7 @@ from kagent.klog.model import KernelLog, Report
 from kagent.klog.oom_model import OomFacts
 from kagent.klog.release import read_release
 from kagent.klog.titles import NOBODY
-from kagent.resolution import Actions, Deadlock, Fault, Fix, Missing
+from kagent.resolution import NO_INDEX, Actions, Deadlock, Fault, Fix, Missing
 from kagent.symbols.model import Symbolized
 
 __all__ = ["advise", "blamed_modules", "missing_data"]
@@ -166,8 +166,8 @@ def missing_data(
             how=_source(release, report.context.build),
         ))  # fmt: skip
     if not index:
-        lacking.append(Missing(what="a commit index to look for existing fixes in",
-                               how="kagent index build REPO -o DIR, then --index DIR"))  # fmt: skip
+        how = "kagent index build REPO -o DIR, then --index DIR"
+        lacking.append(Missing(what=NO_INDEX, how=how))
     lacking += _from_the_kernel(log, report)
     refused = {item.note for item in symbolized if item.note and "build" in item.note}
     lacking += [Missing(what=note, how=_debug_package(release, report.context.build))

@@ -31,6 +31,11 @@ class Case:
     @property
     def place(self) -> str:
         """Where in the code, as well as it is known."""
+        return self.known_place or "an unknown function"
+
+    @property
+    def known_place(self) -> str:
+        """Where in the code; empty where that is not known."""
         point: SourcePoint | None = None
         if self.fault is not None:
             point = self.fault.own_frame or SourcePoint(
@@ -41,7 +46,7 @@ class Case:
             )
         elif self.own is not None:
             point = self.own[1]
-        return _at(point) if point else "an unknown function"
+        return _at(point) if point else ""
 
     @property
     def helper(self) -> str:
@@ -97,7 +102,7 @@ def _family(case: Case) -> tuple[str, _Rule]:
 
 def _not_a_bug(case: Case) -> _Told:
     return (
-        f"No kernel bug: {case.report.title}.",
+        f"No kernel bug: {_title(case)}.",
         ["The log blames user space or an operator, not kernel code."],
     )
 
@@ -141,8 +146,8 @@ def _broken_lock_rule(case: Case) -> _Told:
 
 def _use_after_free(case: Case) -> _Told:
     memory = case.memory
-    target = f" {case.target}" if case.target else " it"
-    summary = f"Use after free: {_accessor(case)} touched{target} after the object was freed."
+    what = f"{case.target} after the object" if case.target else "an object after it"
+    summary = f"Use after free: {_accessor(case)} touched {what} was freed."
     reasons = _history(memory)
     if memory and memory.free:
         reasons.append(
@@ -154,9 +159,9 @@ def _use_after_free(case: Case) -> _Told:
 
 def _out_of_bounds(case: Case) -> _Told:
     memory = case.memory
-    size = f" of a {memory.size}-byte object" if memory and memory.size else ""
+    size = f"a {memory.size}-byte object" if memory and memory.size else "an object"
     target = f" through {case.target}" if case.target else ""
-    summary = f"Out of bounds: {_accessor(case)} accessed memory outside{size}{target}."
+    summary = f"Out of bounds: {_accessor(case)} accessed memory outside of {size}{target}."
     reasons = _history(memory)
     if memory and memory.offset is not None and memory.size is not None:
         past = memory.offset - memory.size
@@ -177,6 +182,10 @@ def _slab_check(case: Case) -> _Told:
     ]
 
 
+def _title(case: Case) -> str:
+    return case.report.title.rstrip("!. ")
+
+
 def _header(case: Case) -> str:
     return case.report.header.rstrip("!. ")
 
@@ -191,10 +200,11 @@ def _bad_pointer(case: Case) -> _Told:
     fault = case.fault
     if fault is not None and fault.access == "exec":
         return _bad_call(case)
-    verb = {"read": "reading", "write": "writing"}.get(fault.access or "" if fault else "", "using")
     what = f" {case.target}" if case.target else ""
     at = f" at {fault.address:#x}" if fault and fault.address is not None else ""
-    when = f" when {verb}{what}{at}" if what or at or verb != "using" else ""
+    verb = {"read": "reading", "write": "writing"}.get(fault.access or "" if fault else "", "")
+    doing = verb or ("using" if what else "used")
+    when = f" when {doing}{what}{at}" if what or at or verb else ""
     summary = f"Bad pointer in {case.place}{case.helper}{when}"
     summary += f": the pointer was {case.meaning}." if case.meaning else "."
     return summary, _pointer_reasons(case)
@@ -350,9 +360,9 @@ def _atomic_sleep(case: Case) -> _Told:
 
 def _other(case: Case) -> _Told:
     if case.report.frame is not None:
-        return f"{case.report.title}.", []
-    where = f", in {case.place}" if case.fault or case.own else ""
-    return f"{_header(case)}{where}.", []
+        return f"{_title(case)}.", []
+    place = f", in {case.known_place}" if case.known_place else ""
+    return f"{_header(case)}{place}.", []
 
 
 # First match wins; patterns look at kind, title and header.
@@ -380,7 +390,7 @@ _FAMILIES: tuple[tuple[str, str, _Rule], ...] = (
     ("bad-pointer", r"NULL.pointer|null-ptr|paging request|page fault|general protection|"
      r"Unable to handle|wild-memory|user-memory", _bad_pointer),
     ("warning", r"WARNING", _warned),
-    ("hang", r"HANG|blocked for more", lambda case: (f"{case.report.title}.", [])),
+    ("hang", r"HANG|blocked for more", lambda case: (f"{_title(case)}.", [])),
 )  # fmt: skip
 
 

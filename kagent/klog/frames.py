@@ -54,6 +54,8 @@ _PC = re.compile(
 _PC_PLACE = re.compile(
     r"(?:\[?<?(?P<addr>[0-9a-f]{8,16})>?\]? {0,4})?\(?(?:\[<[0-9a-f]{8,16}>\] {1,4})?" + _PLACE
 )
+# arch/arm/kernel/process.c says PC and LR in words; symbolizers repeat them for what is inlined.
+_IS_AT = re.compile(r"[ \t]{0,8}(?:(?P<pc>PC|pc)|LR|lr) is at ")
 _CALLER = re.compile(r"(?:Allocated|Freed) in " + _PLACE + r" age=")
 _PC_BARE = re.compile(r"(?:0x(?=[0-9a-f])|(?=[0-9a-f]{8}))(?P<addr>[0-9a-f]{1,16})(?: |$)")
 
@@ -78,7 +80,10 @@ def parse_frame(line: Line) -> tuple[Frame, ...]:
 def _rare_frame(line: Line) -> tuple[Frame, ...]:
     text = line.text
     if text.endswith("[inline]"):
-        match = INLINE.match(text)
+        stated = _IS_AT.match(text)
+        if stated and not stated["pc"]:
+            return ()
+        match = INLINE.match(text, stated.end() if stated else 0)
         if match:
             return (
                 Frame(

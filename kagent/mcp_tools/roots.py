@@ -123,7 +123,7 @@ class Roots:
             return self._specs[0]
         if (found := granted(self._specs, asked)) is not None:
             return found
-        raise InputError("kernel_src_path is outside of the trees this server may read")
+        raise InputError("that kernel source is outside of the trees this server may read")
 
     def _tree(
         self,

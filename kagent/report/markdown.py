@@ -173,7 +173,7 @@ class _Writer:
             for number, cycle in enumerate(summary.cycles, 1):
                 yield from self._waits(f"Cycle {number}", cycle)
                 yield from _fence("\n".join(summary.columns[number - 1]), "text")
-            yield from self._waits("Only queued behind it", summary.victims)
+            yield from self._waits(summary.victims_title, summary.victims)
 
     def _source(self, code: Code) -> Iterator[str]:
         yield f"Source: {_code(code.origin)}"
@@ -208,8 +208,6 @@ class _Writer:
         yield from _table(("Task", "Holds", "Waits for", "Where"), cells)
 
     def _fixes(self, summary: Summary) -> Iterator[str]:
-        if not summary.fixes:
-            yield from ("No candidate fix was found.", "")
         if summary.fixes_note:
             yield from (summary.fixes_note, "")
         for number, fix in enumerate(summary.fixes, 1):

@@ -27,7 +27,9 @@ from kagent.report.picture import Picture, draw
 from kagent.report.prose import Block, Span, inline, one_line, parse_markdown
 from kagent.report.waits import interleaving, mermaid, wait_tree
 from kagent.resolution import (
+    NO_INDEX,
     CycleMember,
+    Deadlock,
     Evidence,
     Fix,
     LeftOut,
@@ -112,6 +114,7 @@ class Summary:
     verdict: tuple[Fact, ...]
     cycles: tuple[tuple[WaitRow, ...], ...]
     victims: tuple[WaitRow, ...]
+    victims_title: str
     columns: tuple[tuple[str, ...], ...]
     """How each cycle comes about, line by line."""
     tree: tuple[str, ...]
@@ -169,12 +172,13 @@ def summarise(res: Resolution) -> Summary:
         verdict=tuple(deadlock_facts(res.deadlock)) if res.deadlock else (),
         cycles=tuple(tuple(map(_wait_row, c)) for c in res.deadlock.cycles) if res.deadlock else (),
         victims=tuple(map(_wait_row, res.deadlock.victims)) if res.deadlock else (),
+        victims_title="Only queued behind it" if _heads(res.deadlock) else "Waiting",
         columns=tuple(tuple(interleaving(c)) for c in res.deadlock.cycles) if res.deadlock else (),
         tree=tuple(wait_tree(res.deadlock)) if res.deadlock else (),
         mermaid=mermaid(res.deadlock) if res.deadlock else "",
         picture=draw(res.deadlock) if res.deadlock else None,
         fixes=tuple(map(_fix_entry, res.fixes)),
-        fixes_note=_fixes_note(res.fixes),
+        fixes_note=_fixes_note(res),
         explanation=explanation,
         findings=findings,
         actions=tuple(
@@ -260,6 +264,11 @@ def _report_row(number: int, report: ReportView) -> ReportRow:
     )
 
 
+def _heads(deadlock: Deadlock | None) -> bool:
+    """Whether there is something that victims queue behind."""
+    return bool(deadlock and (deadlock.cycles or deadlock.culprit))
+
+
 def _wait_row(waiter: CycleMember | Victim) -> WaitRow:
     holds, kind, mark = "", "", ""
     if isinstance(waiter, CycleMember):
@@ -271,9 +280,12 @@ def _wait_row(waiter: CycleMember | Victim) -> WaitRow:
     return WaitRow(task_name(waiter.task, waiter.pid), holds, waits + mark, place(waiter.where))
 
 
-def _fixes_note(fixes: Iterable[Fix]) -> str:
-    verdicts = [fix.verdict for fix in fixes]
-    if verdicts and all(verdict == "doubtful" for verdict in verdicts):
+def _fixes_note(res: Resolution) -> str:
+    if not res.fixes:
+        searched = all(item.what != NO_INDEX for item in res.missing)
+        return "No candidate fix was found." if searched else "No commit index was given to search."
+    verdicts = [fix.verdict for fix in res.fixes]
+    if all(verdict == "doubtful" for verdict in verdicts):
         return "No commit here looks like the fix. The nearest:"
     return ""
 

@@ -186,7 +186,7 @@ def _waits(rows: Sequence[WaitRow]) -> RenderableType:
 
 def _fixes(summary: Summary) -> Iterator[RenderableType]:
     if not summary.fixes:
-        yield Text("No candidate fix was found.", "dim")
+        yield Text(summary.fixes_note, "dim")
         return
     if summary.fixes_note:
         yield Text(summary.fixes_note, "yellow")

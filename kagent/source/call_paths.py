@@ -173,7 +173,7 @@ def _by_pointer(search: Search, start: str, end: str) -> _Found:
     if taken:
         note = f"the address of {end} is taken; the pointer's way is not visible"
         return "registered", [site for site, _ in taken[:_MAX_REFERENCES]], note
-    return "unknown", (), f"no use of {end} leads to {start}"
+    return "unknown", (), f"no use of {end} leads to {start} without another frame between"
 
 
 def _members(site: CallSite) -> Iterator[str]:

@@ -23,6 +23,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.fastmcp.exceptions import ToolError
 
+from kagent import __version__
 from kagent.commits import CommitIndex
 from kagent.demo.runner import SAMPLES, Unpacked, unpack
 from kagent.errors import InputError, MissingDataError
@@ -74,7 +75,8 @@ def command(case: Unpacked, *more: str) -> list[str]:
 async def over_stdio(case: Unpacked) -> AsyncIterator[ClientSession]:
     server = StdioServerParameters(command=sys.executable, args=command(case), env=environment())
     async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
-        await session.initialize()
+        greeting = await session.initialize()
+        assert (greeting.serverInfo.name, greeting.serverInfo.version) == ("kagent", __version__)
         yield session
 
 
@@ -95,9 +97,14 @@ class HttpServer:
 def http_server(case) -> Iterator[HttpServer]:
     port = free_port()
     arguments = command(case, "--transport", "http", "--port", str(port))
-    with subprocess.Popen([sys.executable, *arguments], env=environment()) as child:
+    with subprocess.Popen(
+        [sys.executable, *arguments], env=environment(), stderr=subprocess.PIPE
+    ) as child:
         try:
             wait_for(port, child)
+            assert child.stderr
+            told = child.stderr.readline().decode()
+            assert told == f"kagent: serving MCP at http://127.0.0.1:{port}/mcp\n"
             yield HttpServer(port)
         finally:
             child.terminate()

@@ -205,6 +205,28 @@ def test_names_that_no_setting_has_are_refused(
     assert "offline" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("line", ["KAGENT_MODEL", "this is no setting", "KAGENT_MODEL='m"])
+def test_a_line_of_an_env_file_that_sets_nothing_is_refused(tmp_path: Path, line: str) -> None:
+    named = tmp_path / "named.env"
+    named.write_text(f"# mine\nKAGENT_FIXES=2\n{line}\n")
+    with pytest.raises(InputError, match=r"named\.env: line 3 is not NAME=VALUE"):
+        Settings(env_file=named)
+
+
+def test_a_mistake_is_said_with_the_file_it_stands_in(tmp_path: Path) -> None:
+    named = env_file(tmp_path, KAGENT_FOO="1")
+    with pytest.raises(InputError, match=f"unknown setting in {named}: KAGENT_FOO") as caught:
+        Settings(env_file=named)
+    assert "did you mean" not in str(caught.value.hint)
+    path = configure(tmp_path, modules=3)
+    with pytest.raises(InputError, match="modules: Input should be a path") as caught:
+        Settings()
+    assert caught.value.hint == f"check {path}"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=f"{path}: it is not UTF-8"):
+        Settings()
+
+
 def test_an_env_file_expands_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "s3cret")
     named = env_file(tmp_path, KAGENT_BASE_URL="https://evil.example/${SECRET}")

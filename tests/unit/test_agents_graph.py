@@ -160,6 +160,24 @@ def test_a_text_without_a_report_is_an_error_of_its_own() -> None:
         analyze("all quiet\n")
 
 
+def test_a_log_may_be_given_as_bytes(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(OOPS.replace("\n", "\r\n").encode())
+    data = (tmp_path / "log").read_bytes()
+    spans = [analyze(log).reports[0].span for log in (data, data.decode(), tmp_path / "log")]
+    assert spans[0] == spans[1] == spans[2]
+
+
+@pytest.mark.parametrize("log", [None, 7, ["a"]])
+def test_what_is_no_log_is_refused_in_words(log: object) -> None:
+    with pytest.raises(InputError, match="a log is a str, bytes or a Path, not "):
+        analyze(log)  # type: ignore[arg-type]
+
+
+def test_settings_that_are_none_are_refused_in_words() -> None:
+    with pytest.raises(InputError, match="settings are a Settings object, not dict"):
+        analyze(OOPS, settings={"fixes": 3})  # type: ignore[arg-type]
+
+
 def test_a_log_beyond_the_cap_is_refused_with_the_way_out() -> None:
     with pytest.raises(InputError, match="at most") as caught:
         analyze(OOPS, settings=Settings(max_log_bytes=100))

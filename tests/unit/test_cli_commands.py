@@ -156,6 +156,7 @@ def test_the_version_is_printed_two_ways(kagent):
         ("analyze", "--vmlinux", "/no/such/vmlinux", "-"),
         ("analyze", "--max-log-bytes", "lots", "-"),
         ("analyze", "/no/such/file"),
+        ("analyze", "--restore", "-"),
         ("parse", "/"),
         ("demo", "--sample", "no-such-sample"),
         ("mcp", "--transport", "telegraph"),

@@ -84,6 +84,13 @@ def test_the_commands_are_what_a_user_would_type(unpacked):
     ]
 
 
+def test_the_demo_counts_bytes_of_the_log_that_it_leaves(tmp_path):
+    """The console log ends its lines with CR LF: text of it has fewer characters than bytes."""
+    (report,) = run("tidelink", keep=tmp_path / "case").reports
+    data = (tmp_path / "case" / "console.log").read_bytes()[slice(*report.span)]
+    assert data.startswith(b"[    3.063434] BUG: kernel NULL pointer dereference")
+
+
 def test_a_sample_may_be_a_log_alone(tmp_path):
     alone = unpack(SAMPLES["cve-2025-37958"], tmp_path)
     assert "split_huge_pmd_locked+0x3b5/0x2b60" in alone.log.read_text()

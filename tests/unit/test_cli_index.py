@@ -99,6 +99,15 @@ def test_the_release_dates_no_module_built_elsewhere(index: Path) -> None:
     assert "younger" not in run("search", str(index), "--log", "-", stdin=foreign)
 
 
+def test_what_cannot_be_an_index_directory_is_named(
+    history: tuple[GitRepository, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "index"
+    with pytest.raises(InputError, match=f"{out} cannot be written: "):
+        run("build", str(history[0].path), "-o", str(out))
+
+
 def test_several_indexes_are_searched_as_one_and_merged(
     index: Path, history: tuple[GitRepository, str], tmp_path: Path
 ) -> None:
@@ -150,7 +159,7 @@ def test_update(tmp_path: Path) -> None:
     out = tmp_path / "index"
     run("build", str(repository.path), "-o", str(out))
     repository.commit("fan: more\n")
-    assert run("update", str(out)) == "1 commits added, 7 in all\n"
+    assert run("update", str(out)) == "1 commit added, 7 in all\n"
     repository.git("reset", "-q", "--hard", "HEAD~2")
     result = CliRunner().invoke(app, ["update", str(out)])
     assert result.stdout == "0 commits added, 5 in all\n"

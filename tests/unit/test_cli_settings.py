@@ -11,7 +11,7 @@ import pytest
 from kagent.cli.main import main
 from kagent.settings import Settings
 from kagent.source.tools import SourceTools
-from kagent.sources import NAMES, listed
+from kagent.sources import NAMES, listed, lookup
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -72,11 +72,41 @@ def test_no_command_goes_on_with_a_misspelt_setting(run, monkeypatch, command):
     )
 
 
+@pytest.mark.parametrize("command", ["analyze", "decode", "index"])
+def test_help_comes_whatever_is_misspelt(run, monkeypatch, command):
+    monkeypatch.setenv("KAGENT_MODULS", "/somewhere")
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert f"kagent {command}" in out
+
+
 def test_source_is_read_where_the_configuration_file_says(run, monkeypatch, tmp_path, valve):
     configure(monkeypatch, tmp_path, f'kernel_src = "{valve}"\n')
     code, out, _ = run("source", "function", "valve_turn")
     assert code == 0
     assert "valve.c:1-4" in out
+
+
+def test_every_command_reads_the_exported_env_file(run, monkeypatch, tmp_path, valve):
+    (tmp_path / "env").write_text(f"KAGENT_KERNEL_SRC={valve}\nKAGENT_OFFLINE=1\n")
+    monkeypatch.setenv("KAGENT_ENV_FILE", str(tmp_path / "env"))
+    configure(monkeypatch, tmp_path, 'kernel_src = "/nowhere"\n')
+    code, out, _ = run("source", "function", "valve_turn")
+    assert (code, out.splitlines()[0]) == (0, "valve.c:1-4  valve_turn")
+    assert (lookup("offline"), lookup("kernel_src")) == ("1", str(valve))
+    monkeypatch.setenv("KAGENT_KERNEL_SRC", "")
+    assert lookup("kernel_src") is None
+    (tmp_path / "env").write_text("KAGENT_OFLINE=1\n")
+    for command in (("decode", "x"), ("source", "type", "x"), ("version",)):
+        code, out, err = run(*command)
+        assert (code, out) == (2, "")
+        assert f"unknown setting in {tmp_path / 'env'}: KAGENT_OFLINE" in err
+
+
+def test_fix_status_looks_where_the_configuration_file_says(run, monkeypatch, tmp_path, valve):
+    configure(monkeypatch, tmp_path, f'kernel_src = "{valve}"\n')
+    code, _, err = run("fix-status", "0123456789ab")
+    assert (code, err.splitlines()[0]) == (2, f"kagent: error: not a git repository: {valve}")
 
 
 def test_an_option_wins_over_the_file(run, monkeypatch, tmp_path, valve):

@@ -16,7 +16,7 @@ from support.repository import GitRepository, fan_history
 import kagent.commits.build as build
 from kagent.commits import CommitIndex
 from kagent.commits.swap import staging
-from kagent.errors import InputError, KagentError
+from kagent.errors import InputError, KagentError, OutputError
 
 SMALL, LARGE = 100, 240
 
@@ -175,7 +175,7 @@ def test_a_full_disk(built: dict[str, Any], tmp_path: Path, command: str, left: 
         used = sum(file.stat().st_size for file in out.iterdir()) // 1024 + 64
         size = f"{used + int(left.removesuffix('k'))}k"
         subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
-        with pytest.raises(InputError, match="no space left") as caught:
+        with pytest.raises(OutputError, match="no space left") as caught:
             finish(command, built["source"], out)
         assert "run the same command again" in str(caught.value.hint)
         with CommitIndex.open(out) as index:

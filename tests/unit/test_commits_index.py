@@ -61,7 +61,7 @@ def own(built: Path, tmp_path: Path) -> Path:
 
 
 def test_the_fix_of_a_crash_comes_first(built: Path, history: tuple[GitRepository, str]) -> None:
-    with CommitIndex.open(built) as index:
+    with CommitIndex.open(str(built)) as index:
         best, *rest = index.search_crash(CRASH)
     assert best.hash == history[1]
     assert best.subject == "hwmon: fan: fix NULL dereference in fan_curve_lookup()"

@@ -246,7 +246,7 @@ def test_a_pointer_of_which_nothing_is_known_is_still_a_sentence():
 
 def test_a_use_after_free_says_what_was_touched():
     case = report("KASAN-USE-AFTER-FREE-READ", "KASAN: slab-use-after-free Read in f")
-    assert "f() touched it after the object was freed." in explain(log(case), 0).summary
+    assert "f() touched an object after it was freed." in explain(log(case), 0).summary
 
 
 def test_what_the_kernel_says_of_a_value_is_told():
@@ -501,6 +501,30 @@ def test_the_source_is_named_by_what_a_public_tree_has(release, build, tree, rev
     (how,) = [item.how for item in missing_data(log(case), 0) if "the source" in item.what]
     clone = f"git clone https://git.kernel.org/pub/scm/linux/kernel/git/{tree}.git, "
     assert how.startswith(f"{clone}then --kernel-src {revision}")
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("general protection fault in f", "Bad pointer in an unknown function."),
+        ("KASAN: slab-use-after-free Read in f",
+         "Use after free: an unknown function touched an object after it was freed."),
+        ("KASAN: slab-out-of-bounds Read in f",
+         "Out of bounds: an unknown function accessed memory outside of an object."),
+        ("kernel panic: Fatal exception", "kernel panic: Fatal exception."),
+        ("kernel panic: Attempted to kill init!", "kernel panic: Attempted to kill init."),
+    ],
+)  # fmt: skip
+def test_a_sentence_is_whole_where_little_is_known(title, said):
+    told = explain(log(report(title.split(":")[0], title, frames=())), 0)
+    assert told.findings[-1].claim == said
+
+
+def test_nobody_queues_where_nothing_is_at_the_head():
+    hung = report("HANG", "INFO: task hung in f")
+    alone = circle().model_copy(update={"verdict": "possible", "cycles": []})
+    assert "queued behind" in explain(log(hung), 0, deadlock=circle()).explanation
+    assert "queued behind" not in explain(log(hung), 0, deadlock=alone).explanation
 
 
 # Pictures ---------------------------------------------------------------------------------------

@@ -219,6 +219,25 @@ Code: {code}
 ARM64 = " ".join(f"x{n}" for n in range(29, -1, -1))
 
 
+def test_arm_with_what_a_symbolizer_adds_for_inlined_functions() -> None:
+    """The words before the function are none of its name, and the caller's place is no frame."""
+    report = only(
+        "Unable to handle kernel paging request at virtual address e03c4020\n"
+        "Internal error: Oops: 807 [#1] SMP ARM\n"
+        "CPU: 1 PID: 75 Comm: a Not tainted 5.12.0 #1\n"
+        "PC is at __raw_writel arch/arm/include/asm/io.h:95 [inline]\n"
+        "PC is at fill_aligned+0x94/0x138 drivers/video/fill.c:35\n"
+        "LR is at fill_begin drivers/video/fill.c:62 [inline]\n"
+        "LR is at fill_aligned+0x80/0x138 drivers/video/fill.c:35\n"
+        "Backtrace: \n"
+        "[<808f34c8>] (fill_aligned) from [<808f3340>] (sys_fill+0x1b0/0x338)\n"
+    )
+    names = [frame.symbol for frame in report.call_frames]
+    assert names[0] == "__raw_writel"
+    assert "fill_begin" not in names
+    assert not any(" " in name for name in names)
+
+
 def test_arm64() -> None:
     """arch/arm64/kernel/process.c, __show_regs(): names padded, three a line."""
     report = only(f"""\

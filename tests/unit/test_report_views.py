@@ -14,7 +14,7 @@ from kagent.report.markdown import to_markdown
 from kagent.report.notebook import mimebundle
 from kagent.report.summary import summarise
 from kagent.report.terminal import to_text
-from kagent.resolution import Engine, Evidence, FrameView, Resolution
+from kagent.resolution import NO_INDEX, Engine, Evidence, FrameView, Missing, Resolution
 
 TEXT_VIEWS = (to_markdown, to_html, to_text)
 
@@ -162,6 +162,16 @@ def test_every_cited_id_resolves_to_the_ledger(resolution):
     markdown = to_markdown(resolution)
     headings = {line[4:].lower() for line in markdown.splitlines() if line.startswith("### E")}
     assert set(re.findall(r"\]\(#(\w+)\)", markdown)) == headings == {"e1", "e2", "e3"}
+
+
+@pytest.mark.parametrize("view", [to_text, to_markdown, to_html])
+def test_no_fix_is_not_said_to_be_found_where_none_was_looked_for(deadlocked, view):
+    searched = deadlocked.model_copy(update={"fixes": [], "missing": []})
+    lacking = [Missing(what=NO_INDEX, how="kagent index build")]
+    blind = searched.model_copy(update={"missing": lacking})
+    assert "No candidate fix was found." in view(searched)
+    assert "No candidate fix was found." not in view(blind)
+    assert "No commit index was given to search." in view(blind)
 
 
 def test_an_id_that_is_not_in_the_ledger_is_no_link(resolution):
