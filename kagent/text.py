@@ -12,7 +12,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["clip", "strip_control", "strip_values"]
+__all__ = ["clip", "encoded", "strip_control", "strip_values"]
 
 # CSI, OSC/DCS/APC/PM/SOS strings (bounded, so that an unterminated one cannot eat the log),
 # two-character escapes, then every other C0/C1 control but tab and newline. ECMA-48.
@@ -72,6 +72,17 @@ def strip_values(value: Any) -> Any:
 def clip(text: str, limit: int) -> tuple[str, bool]:
     """Cut `text` to at most `limit` characters; also say whether anything was cut."""
     return (text, False) if len(text) <= limit else (text[:limit], True)
+
+
+def encoded(text: str) -> tuple[bytes, str]:
+    """`text` in UTF-8, and the error handler that takes it back.
+
+    Lone surrogates are the bytes which they stand for (PEP 383), unless one stands for none.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape"), "surrogateescape"
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass"), "surrogatepass"
 
 
 def _shown(char: str) -> str | None:

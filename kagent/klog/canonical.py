@@ -13,6 +13,7 @@ import re
 from kagent.klog.blanks import plain
 from kagent.klog.frames import CALLED_FROM, FRAME, INLINE
 from kagent.klog.lines import MAX_LINE, NO_CALLER, NO_STAMP, peel
+from kagent.text import encoded
 
 __all__ = ["reformat"]
 
@@ -33,12 +34,12 @@ def _reformat_line(line: str) -> str:
         return line
     body = line.rstrip("\r")
     end = line[len(body) :]
-    raw = body.encode("utf-8", "surrogatepass")
+    raw, lone = encoded(body)
     if (smooth := plain(raw)) is not None:
         raw = smooth.data
-        body = raw.decode("utf-8", "surrogatepass")
+        body = raw.decode("utf-8", lone)
     size, time, context = peel(raw)
-    prefix = raw[:size].decode("utf-8", "surrogatepass")
+    prefix = raw[:size].decode("utf-8", lone)
     rest = body[len(prefix) :]
     frame = _frame_text(rest)
     if frame is None:
@@ -50,8 +51,10 @@ def _frame_text(text: str) -> str | None:
     """A trace line from its ``? `` or symbol on; None for other lines."""
     if match := FRAME.match(text) or INLINE.match(text):
         start = match.start("guess" if match["guess"] else "sym")
-        if match.groupdict().get("open"):  # s390: "([<address>] symbol+0x1/0x2)"
-            return text[start : match.start("close")] + text[match.end("close") :]
+        if match.groupdict().get("open"):  # s390: "([<address>] symbol+0x1/0x2)", not reliable
+            apart = text.startswith("[", match.end("open")) and not match["guess"]
+            doubt = "? " if apart else ""
+            return doubt + text[start : match.start("close")] + text[match.end("close") :]
         return text[start:]
     match = CALLED_FROM.match(text)
     if match is None:

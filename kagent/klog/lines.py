@@ -134,7 +134,7 @@ def peel(raw: bytes) -> tuple[int, float | None, str]:
             at, context = match.end(), "syslog"
     else:
         if match := _PROGRAM.match(raw, at):
-            return match.end(), None, USER
+            return _as_user(raw, match.end())
         for wrapper in _WRAPPERS:
             if match := wrapper.match(raw, at):
                 at = match.end()

@@ -18,6 +18,7 @@ from kagent.klog.tasks import freeze_tasks, merge_tasks
 from kagent.klog.threads import Threads
 from kagent.klog.titles import make_title
 from kagent.klog.views import view_of
+from kagent.text import encoded
 
 __all__ = ["parse_log"]
 
@@ -31,7 +32,7 @@ def parse_log(data: str | bytes, *, failed: Callable[[Exception], None] | None =
 
     With `failed`, a bug in reading one report is told there and costs that report alone.
     """
-    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    raw = encoded(data)[0] if isinstance(data, str) else data
     found = scan(raw)
     completion = Completion(raw, found.landmarks)
     collected = Collected()

@@ -58,7 +58,7 @@ def test_a_trace_without_stamps_gets_the_constants() -> None:
         (">  vfs_read+0x1/0x2", ">  [1234.123][ T1] vfs_read+0x1/0x2"),
         (
             "([<000003ff8012a0b6>] probe_one+0x36/0xb0 [tool])",
-            "[1234.123][ T1] probe_one+0x36/0xb0 [tool]",
+            "[1234.123][ T1] ? probe_one+0x36/0xb0 [tool]",
         ),
         (
             "[<c05d1e10>] (get_value) from [<c05d9a0c>] (event_read+0x94/0xd8)",
@@ -131,6 +131,17 @@ def test_time_and_caller_said_again_are_read_the_same(prefix: str) -> None:
 def test_an_indented_line_keeps_its_frame(indent: str) -> None:
     (line,) = split_lines(reformat(f"{indent}doze+0x20/0x40").encode())
     assert [str(frame) for frame in parse_frame(line)] == ["doze+0x20/0x40"]
+
+
+def test_a_line_that_a_program_wrote_keeps_its_frame() -> None:
+    (line,) = split_lines(reformat("Jun 19 16:23:33 host init[1]: doze+0x20/0x40").encode())
+    assert [str(frame) for frame in parse_frame(line)] == ["doze+0x20/0x40"]
+
+
+def test_bytes_that_are_no_text_are_read_as_in_a_file() -> None:
+    blank = b"doze+0x20/0x40 nap\xa0per/core.c:6566".decode("utf-8", "surrogateescape")
+    assert reformat(blank) == blank, "U+00A0 of Latin-1 is a blank, and so this is no frame"
+    assert reformat("doze+0x20/0x40 nap\ud800per/core.c:66") != "", "what stands for no byte"
 
 
 _FRAME = st.sampled_from(
