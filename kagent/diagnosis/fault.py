@@ -404,7 +404,7 @@ def _findings(fault: Fault, hit: MemberHit | None, facts: Sequence[Evidence]) ->
     elif fault.pointer and "stack overflow" not in fault.pointer.meaning:
         found.append(f"{where} used a pointer that was {fault.pointer.meaning}.")
     elif check := next((fact for fact in facts if _is_check(fact)), None):
-        found.append(f"The check `{check.content}` at {check.origin} fired.")
+        found.append(f"The check `{check.content.rstrip('; {')}` at {check.origin} fired.")
     return [
         Finding(claim=text, confidence=fault.confidence, evidence=ids, by="rule:fault")
         for text in found

@@ -307,6 +307,7 @@ def test_a_failed_check_is_no_memory_access(source):
     assert result is not None
     assert (result.fault.access, result.fault.address, result.fault.pointer) == (None, None, None)
     assert "BUG_ON(f->period != 0)" in result.findings[0].claim
+    assert ";`" not in result.findings[0].claim
 
 
 def test_list_debugging_blames_who_owns_the_entry(source):
