@@ -49,6 +49,9 @@ class Purpose(StrEnum):
     HUB = "fetching an embedding model"
 
 
+_LARGEST = {Purpose.MODEL: 8 << 20, Purpose.EMBEDDING: 64 << 20}
+"""Bytes of an answer that is gathered in memory; the others are counted by who stores them."""
+
 _OPENED_BY = {
     Purpose.MODEL: "--model, and KAGENT_BASE_URL for another endpoint than the default",
     Purpose.EMBEDDING: "KAGENT_BASE_URL",
@@ -202,8 +205,14 @@ def proxies(destination: Destination) -> str | None:
 
 
 def client(gate: Gate, purpose: Purpose) -> httpx.Client:
-    """The HTTP client of a gate for one purpose, of which every request asks the gate."""
+    """The HTTP client of a gate for one purpose, of which every request asks the gate.
+
+    The read timeout of a request is the time for all of it, and no answer is larger than its
+    purpose needs (`kagent.exchange`).
+    """
     import httpx
+
+    from kagent.exchange import Limits, bounded
 
     class Guarded(httpx.BaseTransport):
         def __init__(self) -> None:
@@ -215,8 +224,16 @@ def client(gate: Gate, purpose: Purpose) -> httpx.Client:
             proxy = proxies(destination)
             with self._lock:
                 if proxy not in self._inner:
-                    self._inner[proxy] = httpx.HTTPTransport(proxy=proxy)
-            return self._inner[proxy].handle_request(request)
+                    self._inner[proxy] = bounded(httpx.HTTPTransport(proxy=proxy))
+            limits = Limits(request, _LARGEST.get(purpose))
+            with limits.counting():
+                answer = self._inner[proxy].handle_request(request)
+            try:
+                answer.stream = limits.body(answer)
+            except httpx.DecodingError:
+                answer.close()
+                raise
+            return answer
 
         def close(self) -> None:
             for inner in self._inner.values():
@@ -237,6 +254,8 @@ def async_client(gate: Gate, purpose: Purpose) -> httpx.AsyncClient:
     """`client` for asynchronous callers; each event loop needs its own, so none is kept."""
     import httpx
 
+    from kagent.exchange import Limits, async_bounded
+
     class Guarded(httpx.AsyncBaseTransport):
         def __init__(self) -> None:
             self._inner: dict[str | None, httpx.AsyncHTTPTransport] = {}
@@ -245,8 +264,16 @@ def async_client(gate: Gate, purpose: Purpose) -> httpx.AsyncClient:
             destination = _passed(gate, purpose, request)
             proxy = proxies(destination)
             if proxy not in self._inner:
-                self._inner[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
-            return await self._inner[proxy].handle_async_request(request)
+                self._inner[proxy] = async_bounded(httpx.AsyncHTTPTransport(proxy=proxy))
+            limits = Limits(request, _LARGEST.get(purpose))
+            with limits.counting():
+                answer = await self._inner[proxy].handle_async_request(request)
+            try:
+                answer.stream = limits.body(answer)
+            except httpx.DecodingError:
+                await answer.aclose()
+                raise
+            return answer
 
         async def aclose(self) -> None:
             for inner in self._inner.values():

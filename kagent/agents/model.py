@@ -117,6 +117,7 @@ def _usage(message: Any) -> Usage:
 @contextmanager
 def _model_errors() -> Iterator[None]:
     """Turn what an OpenAI-compatible client raises into one `ModelError` line."""
+    import httpx
     import openai
 
     try:
@@ -126,8 +127,11 @@ def _model_errors() -> Iterator[None]:
     except openai.APITimeoutError as error:
         raise ModelError("the model endpoint did not answer in time") from error
     except openai.APIConnectionError as error:
-        if isinstance(error.__cause__, EgressError):
-            raise _not_asked(error.__cause__) from error
+        cause = _first_cause(error)
+        if isinstance(cause, EgressError):
+            raise _not_asked(cause) from error
+        if isinstance(cause, httpx.DecodingError):
+            raise ModelError(f"the model's answer was not read: {cause}") from error
         raise ModelError(
             "the model endpoint cannot be reached",
             hint="check OPENAI_BASE_URL (or --base-url), or leave --model out",
@@ -139,6 +143,13 @@ def _model_errors() -> Iterator[None]:
         raise ModelError(f"the model endpoint failed: {first_line[:200]}") from error
     except ValueError as error:  # pydantic's and json's errors are of this kind
         raise ModelError("the model's answer could not be read") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the clients have wrapped, each in an error of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _not_asked(refusal: EgressError) -> ModelError:

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support.chat_endpoint import chat_endpoint, text
 from support.sink import sink, tracing_variables
@@ -245,6 +246,90 @@ def test_a_trickling_debuginfod_ends(tmp_path: Path) -> None:
             asking.debug_info("ab" * 20)
         assert time.monotonic() - started < 5
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def _head(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Transfer-Encoding", "chunked")
+    request.end_headers()
+
+
+def drips_its_body(request: BaseHTTPRequestHandler) -> None:
+    _head(request)
+    for_ever(request, b"1\r\n \r\n")
+
+
+def drips_its_head(request: BaseHTTPRequestHandler) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for_ever(request, b"X: y\r\n")
+
+
+def is_always_about_to_answer(request: BaseHTTPRequestHandler) -> None:
+    for_ever(request, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def sends_without_end(request: BaseHTTPRequestHandler) -> None:
+    _head(request)
+    for_ever(request, b"100000\r\n" + b" " * (1 << 20) + b"\r\n", pause=0)
+
+
+def sends_a_bomb(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Encoding", "gzip, gzip")
+    request.send_header("Content-Length", "1")
+    request.end_headers()
+    request.wfile.write(b"x")
+
+
+def for_ever(request: BaseHTTPRequestHandler, piece: bytes, *, pause: float = 0.05) -> None:
+    with contextlib.suppress(OSError):
+        for _ in range(400):
+            request.wfile.write(piece)
+            request.wfile.flush()
+            time.sleep(pause)
+
+
+@pytest.mark.parametrize("purpose", [Purpose.MODEL, Purpose.EMBEDDING])
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (drips_its_head, httpx.ReadTimeout, ""),
+        (drips_its_body, httpx.ReadTimeout, ""),
+        (is_always_about_to_answer, httpx.ReadTimeout, ""),
+        (sends_without_end, httpx.DecodingError, "larger than"),
+        (sends_a_bomb, httpx.DecodingError, "compressed"),
+    ],
+)
+def test_an_answer_ends_in_time_and_size(
+    answer: Callable[[BaseHTTPRequestHandler], None],
+    error: type[Exception],
+    words: str,
+    purpose: Purpose,
+) -> None:
+    with answering(answer) as url:
+        gate = Gate({purpose: [url]})
+        # What drips would drip for twenty seconds, what is endless be 400 MB.
+        seconds = 0.5 if error is httpx.ReadTimeout else 15
+        with pytest.raises(error, match=words or None):
+            client(gate, purpose).post(url, content=b"x", timeout=seconds)
+
+        async def ask() -> None:
+            async with async_client(gate, purpose) as http:
+                await http.post(url, content=b"x", timeout=seconds)
+
+        with pytest.raises(error, match=words or None):
+            asyncio.run(ask())
+
+
+def test_a_run_outlasts_a_model_that_does_not_end() -> None:
+    with answering(drips_its_body) as url:
+        slow = Settings(model="m", base_url=url, model_retries=0, model_timeout=0.5)
+        resolution = analyze(LOG, settings=slow)
+    assert resolution.engine.kind == "rules"
+    assert any("did not answer in time" in note for note in resolution.notes)
+    with answering(sends_without_end) as url:
+        resolution = analyze(LOG, settings=Settings(model="m", base_url=url, model_retries=0))
+    assert any("answer was not read: it is larger than" in note for note in resolution.notes)
 
 
 def test_offline_asks_no_debuginfod() -> None:
