@@ -52,6 +52,9 @@ class Purpose(StrEnum):
 _LARGEST = {Purpose.MODEL: 8 << 20, Purpose.EMBEDDING: 64 << 20}
 """Bytes of an answer that is gathered in memory; the others are counted by who stores them."""
 
+_ACCOUNT_HOST, _ACCOUNT = "api.openai.com", ("OpenAI-Organization", "OpenAI-Project")
+"""What the client adds from the environment about the user's account, and who may know it."""
+
 _OPENED_BY = {
     Purpose.MODEL: "--model, and KAGENT_BASE_URL for another endpoint than the default",
     Purpose.EMBEDDING: "KAGENT_BASE_URL",
@@ -284,6 +287,9 @@ def async_client(gate: Gate, purpose: Purpose) -> httpx.AsyncClient:
 
 def _passed(gate: Gate, purpose: Purpose, request: httpx.Request) -> Destination:
     destination = gate.ask(purpose, str(request.url))
+    if destination.host != _ACCOUNT_HOST:
+        for name in _ACCOUNT:
+            request.headers.pop(name, None)
     told = request.headers.get("Content-Length", "")
     gate.count(purpose, destination, int(told) if told.isdigit() else 0)
     return destination
