@@ -193,6 +193,8 @@ def serve(
             f"{host} is not a loopback address",
             hint="put an authenticating proxy before the server, or pass --allow-remote",
         )
+    import anyio
+
     if transport == "http":
         _check_port(host, port)
     settings = settings or Settings()
@@ -207,7 +209,10 @@ def serve(
         ),
     )
     server = make_server(roots, host=host, port=port)
-    server.run("stdio" if transport == "stdio" else "streamable-http")
+    try:
+        server.run("stdio" if transport == "stdio" else "streamable-http")
+    except* (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        pass  # the client hung up before it had all its answers
 
 
 def _check_port(host: str, port: int) -> None:

@@ -253,3 +253,19 @@ def test_the_studio_server_has_the_same_origins_for_cors() -> None:
     assert config["http"]["disable_webhooks"] is True
     for origin in ("null", "http://localhost.evil.example", "https://evilsmith.langchain.com"):
         assert not re.fullmatch(guard.ORIGINS, origin)
+
+
+# ── a client of `kagent mcp` that leaves early ──────────────────────────────────────────────
+
+
+def test_a_client_that_sends_nonsense_and_leaves_ends_the_server_quietly(tmp_path: Path) -> None:
+    pytest.importorskip("mcp")
+    ended = subprocess.run(
+        [sys.executable, "-m", "kagent", "mcp", "--kernel-src", str(tmp_path)],
+        input=b"\xff\xfe\nxxx\n\n\n[]\nnull\n\n\n",
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert b"kagent: bug" not in ended.stderr
