@@ -296,9 +296,9 @@ def test_a_lying_model_leaves_the_rules_words_alone() -> None:
 
 
 def test_a_huge_answer_is_cut_and_a_deep_one_refused() -> None:
-    huge = {"summary": "x" * 10_000_000, "explanation": "y " * 100}
+    huge = {"summary": "x" * 1_000_000, "explanation": "y " * 100}
     resolution, requests = run(
-        lambda request: text(huge) if is_final(request) else text("z" * 10_000_000)
+        lambda request: text(huge) if is_final(request) else text("z" * 1_000_000)
     )
     assert len(resolution.summary) == 500
     assert len(json.dumps(requests[-1])) < 1_000_000
