@@ -50,6 +50,12 @@ class Purpose(StrEnum):
     HUB = "fetching an embedding model"
 
 
+_LARGEST = {Purpose.MODEL: 8 << 20, Purpose.EMBEDDING: 64 << 20}
+"""Bytes of an answer that is gathered in memory; the others are counted by who stores them."""
+
+_ACCOUNT_HOST, _ACCOUNT = "api.openai.com", ("OpenAI-Organization", "OpenAI-Project")
+"""What the client adds from the environment about the user's account, and who may know it."""
+
 _OPENED_BY = {
     Purpose.MODEL: "--model, and KAGENT_BASE_URL for another endpoint than the default",
     Purpose.EMBEDDING: "KAGENT_BASE_URL",
@@ -209,8 +215,14 @@ def proxies(destination: Destination) -> str | None:
 
 
 def client(gate: Gate, purpose: Purpose) -> httpx.Client:
-    """The HTTP client of a gate for one purpose, of which every request asks the gate."""
+    """The HTTP client of a gate for one purpose, of which every request asks the gate.
+
+    The read timeout of a request is the time for all of it, and no answer is larger than its
+    purpose needs (`kagent.exchange`).
+    """
     import httpx
+
+    from kagent.exchange import Limits, bounded
 
     class Guarded(httpx.BaseTransport):
         def __init__(self) -> None:
@@ -222,8 +234,16 @@ def client(gate: Gate, purpose: Purpose) -> httpx.Client:
             proxy = proxies(destination)
             with self._lock:
                 if proxy not in self._inner:
-                    self._inner[proxy] = httpx.HTTPTransport(proxy=proxy)
-            return self._inner[proxy].handle_request(request)
+                    self._inner[proxy] = bounded(httpx.HTTPTransport(proxy=proxy))
+            limits = Limits(request, _LARGEST.get(purpose))
+            with limits.counting():
+                answer = self._inner[proxy].handle_request(request)
+            try:
+                answer.stream = limits.body(answer)
+            except httpx.DecodingError:
+                answer.close()
+                raise
+            return answer
 
         def close(self) -> None:
             for inner in self._inner.values():
@@ -244,6 +264,8 @@ def async_client(gate: Gate, purpose: Purpose) -> httpx.AsyncClient:
     """`client` for asynchronous callers; each event loop needs its own, so none is kept."""
     import httpx
 
+    from kagent.exchange import Limits, async_bounded
+
     class Guarded(httpx.AsyncBaseTransport):
         def __init__(self) -> None:
             self._inner: dict[str | None, httpx.AsyncHTTPTransport] = {}
@@ -252,8 +274,16 @@ def async_client(gate: Gate, purpose: Purpose) -> httpx.AsyncClient:
             destination = _passed(gate, purpose, request)
             proxy = proxies(destination)
             if proxy not in self._inner:
-                self._inner[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
-            return await self._inner[proxy].handle_async_request(request)
+                self._inner[proxy] = async_bounded(httpx.AsyncHTTPTransport(proxy=proxy))
+            limits = Limits(request, _LARGEST.get(purpose))
+            with limits.counting():
+                answer = await self._inner[proxy].handle_async_request(request)
+            try:
+                answer.stream = limits.body(answer)
+            except httpx.DecodingError:
+                await answer.aclose()
+                raise
+            return answer
 
         async def aclose(self) -> None:
             for inner in self._inner.values():
@@ -264,6 +294,9 @@ def async_client(gate: Gate, purpose: Purpose) -> httpx.AsyncClient:
 
 def _passed(gate: Gate, purpose: Purpose, request: httpx.Request) -> Destination:
     destination = gate.ask(purpose, str(request.url))
+    if destination.host != _ACCOUNT_HOST:
+        for name in _ACCOUNT:
+            request.headers.pop(name, None)
     told = request.headers.get("Content-Length", "")
     gate.count(purpose, destination, int(told) if told.isdigit() else 0)
     return destination

@@ -198,6 +198,8 @@ def serve(
             f"{host} is not a loopback address",
             hint="put an authenticating proxy before the server, or pass --allow-remote",
         )
+    import anyio
+
     if transport == "http":
         _check_port(host, port)
     settings = settings or Settings()
@@ -215,7 +217,10 @@ def serve(
     if transport == "http":
         shown = f"[{host}]" if ":" in host else host
         print(f"kagent: serving MCP at http://{shown}:{port}/mcp", file=sys.stderr, flush=True)
-    server.run("stdio" if transport == "stdio" else "streamable-http")
+    try:
+        server.run("stdio" if transport == "stdio" else "streamable-http")
+    except* (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        pass  # the client hung up before it had all its answers
 
 
 def _check_port(host: str, port: int) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from kagent.errors import InputError
 
@@ -172,11 +172,13 @@ def _variables(
 
 
 def _env_file(path: Path, known: Collection[str], *, strict: bool = True) -> Layer:
+    from io import StringIO
+
     from dotenv.parser import parse_stream
 
     try:
-        with path.open(encoding="utf-8") as file:
-            lines = list(parse_stream(file))
+        with path.open("rb") as file:
+            lines = list(parse_stream(StringIO(_decoded(file))))
     except (OSError, ValueError) as error:
         raise InputError(f"--env-file {path}: {_reason(error)}") from error
     for line in lines:
@@ -210,12 +212,18 @@ def _config(path: Path, known: Collection[str], *, strict: bool = True) -> Layer
     import tomllib
 
     try:
-        with path.open("rb") as file:
-            _require_own(path, os.fstat(file.fileno()))
-            _require_own(path.parent, path.parent.stat())
-            values = tomllib.loads(file.read(_MAX_FILE).decode("utf-8"))
+        # Whatever may lie there, opening it does not wait for somebody to write.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise InputError(f"{path} is no regular file")
+            _require_own(path, found)
+            _require_own_way(path)
+            values = tomllib.loads(_decoded(file))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {_reason(error)}") from error
+    except RecursionError:
+        raise InputError(f"{path}: it is nested too deeply") from None
     settings = {}
     for name, value in values.items():
         if name not in known or name == _ONLY_GIVEN_OR_EXPORTED:
@@ -226,6 +234,26 @@ def _config(path: Path, known: Collection[str], *, strict: bool = True) -> Layer
             value = _absolute(value, name, path)
         settings[name] = (Setting(value, Source.FILE, name),)
     return Layer(Source.FILE, settings)
+
+
+def _decoded(file: BinaryIO) -> str:
+    text = file.read(_MAX_FILE + 1)
+    if len(text) > _MAX_FILE:
+        raise ValueError(f"it is larger than {_MAX_FILE >> 20} MiB")
+    return text.decode("utf-8")
+
+
+def _require_own_way(path: Path) -> None:
+    """No directory on the way to a file, or to what it links to, lets others put in another one.
+
+    In a sticky one, as ``/tmp``, others cannot rename what is not theirs. Whoever owns what is
+    above the user's home owns that, too.
+    """
+    above = Path(os.environ.get("HOME", "/")).resolve().parents
+    for way in {*path.absolute().parents, *path.resolve().parents}.difference(above):
+        found = way.stat()
+        if not found.st_mode & stat.S_ISVTX:
+            _require_own(way, found)
 
 
 def _require_own(path: Path, found: os.stat_result) -> None:

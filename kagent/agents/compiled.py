@@ -121,7 +121,9 @@ def _untraced(config: RunnableConfig | None, settings: Settings) -> Any:
 def _around() -> Settings | Request | None:
     """Our settings in the context of a graph that runs this one; its other contexts are its own."""
     try:
-        context: object = get_runtime().context
+        runtime: Any = get_runtime()
     except (KeyError, RuntimeError):
         return None
+    # A chain of runnables gives its steps a configuration, and no runtime in it.
+    context = getattr(runtime, "context", None)
     return context if isinstance(context, Settings | Request) else None

@@ -80,7 +80,7 @@ def ask(
         ModelError: the endpoint cannot be reached, refuses, or sends no message.
     """
     runnable = model.bind_tools(list(tools)) if tools else model
-    with _model_errors():
+    with _model_errors(model):
         answer = runnable.invoke(list(messages))
     if not isinstance(answer, AIMessage):
         raise ModelError(f"the model answered with {type(answer).__name__}, not a message")
@@ -96,7 +96,7 @@ def structured(
         ModelError: as for `ask`, or the answer does not have that shape.
     """
     runnable = model.with_structured_output(shape, method="json_schema", include_raw=True)
-    with _model_errors():
+    with _model_errors(model):
         result = runnable.invoke([SystemMessage(prompt), *messages])
     raw = result["raw"] if isinstance(result, dict) else None
     parsed = result["parsed"] if isinstance(result, dict) else result
@@ -118,8 +118,12 @@ def _usage(message: Any) -> Usage:
 
 
 @contextmanager
-def _model_errors() -> Iterator[None]:
-    """Turn what an OpenAI-compatible client raises into one `ModelError` line."""
+def _model_errors(model: BaseChatModel) -> Iterator[None]:
+    """Turn what an OpenAI-compatible client raises into one `ModelError` line.
+
+    Where a server says the key back, it is taken out: results are shown and sent around.
+    """
+    import httpx
     import openai
 
     try:
@@ -129,8 +133,11 @@ def _model_errors() -> Iterator[None]:
     except openai.APITimeoutError as error:
         raise ModelError(f"{_asked(error)} did not answer in time") from error
     except openai.APIConnectionError as error:
-        if isinstance(error.__cause__, EgressError):
-            raise _not_asked(error.__cause__) from error
+        cause = _first_cause(error)
+        if isinstance(cause, EgressError):
+            raise _not_asked(cause) from error
+        if isinstance(cause, httpx.DecodingError):
+            raise ModelError(f"the model's answer was not read: {cause}") from error
         raise ModelError(
             f"{_asked(error)} cannot be reached",
             hint="check --base-url (KAGENT_BASE_URL), or leave --model out",
@@ -139,6 +146,9 @@ def _model_errors() -> Iterator[None]:
         raise ModelError("the model endpoint refused the key", hint="set KAGENT_API_KEY") from error
     except openai.OpenAIError as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        key = getattr(model, "openai_api_key", None)
+        if callable(key) and (secret := str(key())):
+            first_line = first_line.replace(secret, "(the key)")
         raise ModelError(f"the model endpoint failed: {first_line[:200]}") from error
     except ValueError as error:  # pydantic's and json's errors are of this kind
         raise ModelError("the model's answer could not be read") from error
@@ -146,6 +156,13 @@ def _model_errors() -> Iterator[None]:
 
 def _asked(error: APIConnectionError) -> str:
     return f"the model endpoint {Destination.of(str(error.request.url))}"
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the clients have wrapped, each in an error of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _not_asked(refusal: EgressError) -> ModelError:

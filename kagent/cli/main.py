@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from kagent.cli.output import say, show_error
 from kagent.cli.streams import checked_streams
-from kagent.errors import ExitCode, KagentError, OutputError
+from kagent.errors import ExitCode, KagentError, MissingDataError, OutputError
 
 __all__ = ["main"]
 
@@ -36,16 +36,28 @@ def _outcome(call: Callable[[], None]) -> int | str | None:
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename is not None else ""
-        show_error(OutputError(f"{named}{error.strerror or error}"))
-        return ExitCode.MISSING
-    except MemoryError:
-        show_error(OutputError("out of memory"))
-        return ExitCode.MISSING
     except Exception as error:  # noqa: BLE001 - Python would exit with 1, which means "no report" here
-        _show_bug(error)
-        return ExitCode.BUG
+        if (refusal := _refused(error)) is None:
+            _show_bug(error)
+            return ExitCode.BUG
+        show_error(refusal)
+        return ExitCode.MISSING
+    return None
+
+
+def _refused(error: Exception) -> KagentError | None:
+    """What the machine or the installation refuses, in words; None for a bug."""
+    match error:
+        case OSError():
+            named = f"{error.filename}: " if error.filename is not None else ""
+            return OutputError(f"{named}{error.strerror or error}")
+        case MemoryError():
+            return OutputError("out of memory")
+        case RuntimeError() if str(error) == "can't start new thread":  # CPython's own words
+            return OutputError(f"{error}: memory or processes are limited (ulimit -v, -u)")
+        case ModuleNotFoundError() if (error.name or "kagent").partition(".")[0] != "kagent":
+            needed = "install kagent again, with what it depends on"
+            return MissingDataError(f"the package {error.name} is missing", hint=needed)
     return None
 
 
@@ -68,6 +80,11 @@ def _run() -> None:
 
         run(sys.argv[2:])
         return
+    if sys.flags.optimize > 1:
+        raise MissingDataError(
+            "Python runs without docstrings, which the tools of this command need",
+            hint="leave -OO (PYTHONOPTIMIZE=2) out",
+        )
     from kagent.cli.app import app
 
     app(prog_name="kagent")

@@ -43,6 +43,14 @@ _BIDDING = (
     r"\b(?:run|running|execute|executing|type|typing|enter|issue|invoke|paste|launch|start|then|do)"
     r"\s+(?:the\s+command\s+|as\s+root\s+)?[`\"']?"
 )
+_UNGUARDED = (
+    r"mitigations=off|nokaslr|nosmep|nosmap|nopti|pti=(?:off|0)|kpti=(?:off|0)|rodata=off"
+    r"|selinux=0|enforcing=0|apparmor=0|audit=0|lockdown=none|(?:security|lsm)=\S+"
+    r"|module\.sig_enforce\S*|(?:rd)?init=/\S*|(?:spectre_v2|spec_store_bypass_disable|mds|l1tf"
+    r"|retbleed|tsx_async_abort|srbds|mmio_stale_data)=off|nospectre_v[12]|iommu=off"
+    r"|init_on_(?:alloc|free)=0|randomize_kstack_offset=(?:off|0)|efi=\S+|systemd\.\w+=\S+"
+)
+"""Parameters of Documentation/admin-guide/kernel-parameters.txt that take a guard away."""
 _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (what, re.compile(form, re.IGNORECASE | re.MULTILINE))
     for what, form in (
@@ -67,6 +75,8 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("a command", rf"{_OPENING}(?:{_TOOL})\s+\w"),
         ("a command", rf"{_BIDDING}(?:{_ANY})(?:\s+\S|[`\"'])"),
         ("a command", rf"{_WORD}git\s+(?:{_GIT})\b"),
+        ("a kernel parameter", rf"(?<![\w.=-])(?:{_UNGUARDED})(?![\w=-])"),
+        ("a kernel parameter", r"\bboot(?:ing|ed)?\s+(?:\w+\s+){0,3}?with\s+[`\"']?[\w.-]+=\S"),
         ("a command", rf"(?:&&|\|\|)\s*(?:{_ANY})\b"),
         ("a command", rf";\s*(?:{_TOOL}|rm|reboot|poweroff|halt|shutdown)\b(?!/)"),
         ("a command", rf"`\s*(?:{_TOOL})\s*`"),

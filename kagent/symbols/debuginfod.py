@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from kagent.egress import Gate, Purpose, client
+from kagent.egress import Destination, Gate, Purpose, client
 from kagent.errors import CorruptDataError, KagentError, MissingDataError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Debuginfod:
 
         deadline = time.monotonic() + self._seconds
         patience = httpx.Timeout(min(_SILENCE_SECONDS, self._seconds), connect=_CONNECT_SECONDS)
-        server = url.partition("/buildid/")[0]
+        server = _shown(url)
         try:
             http = client(self.gate, Purpose.DEBUGINFOD)
             with http.stream("GET", url, timeout=patience) as answer:
@@ -142,6 +143,12 @@ class Debuginfod:
                 file.write(piece)
                 if self._progress is not None:
                     self._progress(server, done, total)
+
+
+def _shown(url: str) -> str:
+    """A server's URL without what is the user's secret: name, password, query."""
+    parts = urlsplit(url.partition("/buildid/")[0])
+    return f"{Destination.of(url)}{parts.path}"
 
 
 def _require_build(path: Path, build_id: str, server: str) -> None:

@@ -739,6 +739,41 @@ def test_memory_that_runs_out_is_one_line(run, monkeypatch):
     assert run("parse", "x")[::2] == (3, "kagent: error: out of memory\n")
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("can't start new thread"), "can't start new thread: memory or processes"),
+        (ModuleNotFoundError("No module named 'x'", name="x.y"), "the package x.y is missing"),
+    ],
+)
+def test_what_the_machine_or_the_installation_lacks_is_one_line(run, monkeypatch, error, words):
+    def lacking(*_args: Any, **_named: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("kagent.cli.inspect.read_log_bytes", lacking)
+    code, _, err = run("parse", "x")
+    assert code == 3
+    assert words in err
+    assert "bug" not in err
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("x"), ModuleNotFoundError("No module named 'kagent.x'", name="kagent.x")]
+)
+def test_a_bug_stays_one(run, monkeypatch, error):
+    def wrong(*_args: Any, **_named: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("kagent.cli.inspect.read_log_bytes", wrong)
+    assert run("parse", "x")[0] == 70
+
+
+def test_without_docstrings_it_says_what_is_needed(case):
+    ended = program(f"kagent analyze -q {case.log}", env={**os.environ, "PYTHONOPTIMIZE": "2"})
+    assert ended.returncode == 3
+    assert "PYTHONOPTIMIZE=2" in ended.stderr
+
+
 def test_a_temporary_directory_that_is_full_is_one_line(run, monkeypatch):
     def full(*_args: Any, **_named: Any) -> None:
         raise OSError(28, "No space left on device", "/tmp/kagent-demo-x/console.log")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -14,13 +15,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from langchain_core.runnables import RunnableLambda
 from support.chat_endpoint import chat_endpoint, text
 from support.sink import sink, tracing_variables
 from support.trust_page import table
 from typer.main import get_command
 
-from kagent import Settings, analyze
+from kagent import Settings, analyze, build_graph
 from kagent.agents.model import chat_model, endpoint_of
 from kagent.agents.restore import damaged_region
 from kagent.cli.app import app
@@ -254,6 +257,134 @@ def test_a_trickling_debuginfod_ends(tmp_path: Path) -> None:
             asking.debug_info("ab" * 20)
         assert time.monotonic() - started < 5
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def _head(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Transfer-Encoding", "chunked")
+    request.end_headers()
+
+
+def drips_its_body(request: BaseHTTPRequestHandler) -> None:
+    _head(request)
+    for_ever(request, b"1\r\n \r\n")
+
+
+def drips_its_head(request: BaseHTTPRequestHandler) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for_ever(request, b"X: y\r\n")
+
+
+def is_always_about_to_answer(request: BaseHTTPRequestHandler) -> None:
+    for_ever(request, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def sends_without_end(request: BaseHTTPRequestHandler) -> None:
+    _head(request)
+    for_ever(request, b"100000\r\n" + b" " * (1 << 20) + b"\r\n", pause=0)
+
+
+def sends_a_bomb(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Encoding", "gzip, gzip")
+    request.send_header("Content-Length", "1")
+    request.end_headers()
+    request.wfile.write(b"x")
+
+
+def for_ever(request: BaseHTTPRequestHandler, piece: bytes, *, pause: float = 0.05) -> None:
+    with contextlib.suppress(OSError):
+        for _ in range(400):
+            request.wfile.write(piece)
+            request.wfile.flush()
+            time.sleep(pause)
+
+
+@pytest.mark.parametrize("purpose", [Purpose.MODEL, Purpose.EMBEDDING])
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (drips_its_head, httpx.ReadTimeout, ""),
+        (drips_its_body, httpx.ReadTimeout, ""),
+        (is_always_about_to_answer, httpx.ReadTimeout, ""),
+        (sends_without_end, httpx.DecodingError, "larger than"),
+        (sends_a_bomb, httpx.DecodingError, "compressed"),
+    ],
+)
+def test_an_answer_ends_in_time_and_size(
+    answer: Callable[[BaseHTTPRequestHandler], None],
+    error: type[Exception],
+    words: str,
+    purpose: Purpose,
+) -> None:
+    with answering(answer) as url:
+        gate = Gate({purpose: [url]})
+        # What drips would drip for twenty seconds, what is endless be 400 MB.
+        seconds = 0.5 if error is httpx.ReadTimeout else 15
+        with pytest.raises(error, match=words or None):
+            client(gate, purpose).post(url, content=b"x", timeout=seconds)
+
+        async def ask() -> None:
+            async with async_client(gate, purpose) as http:
+                await http.post(url, content=b"x", timeout=seconds)
+
+        with pytest.raises(error, match=words or None):
+            asyncio.run(ask())
+
+
+def test_a_run_outlasts_a_model_that_does_not_end() -> None:
+    with answering(drips_its_body) as url:
+        slow = Settings(model="m", base_url=url, model_retries=0, model_timeout=0.5)
+        resolution = analyze(LOG, settings=slow)
+    assert resolution.engine.kind == "rules"
+    assert any("did not answer in time" in note for note in resolution.notes)
+    with answering(sends_without_end) as url:
+        resolution = analyze(LOG, settings=Settings(model="m", base_url=url, model_retries=0))
+    assert any("answer was not read: it is larger than" in note for note in resolution.notes)
+
+
+def refuses_and_says_the_key(request: BaseHTTPRequestHandler) -> None:
+    said = {"error": {"message": f"bad key {request.headers['Authorization']}"}}
+    body = json.dumps(said).encode()
+    request.send_response(400)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
+def test_a_key_that_a_server_says_back_is_not_shown() -> None:
+    with answering(refuses_and_says_the_key) as url:
+        settings = Settings(model="m", base_url=url, api_key="sk-hunter2", model_retries=0)
+        resolution = analyze(LOG, settings=settings)
+    assert any("(the key)" in note for note in resolution.notes)
+    assert "hunter2" not in resolution.model_dump_json()
+
+
+def test_who_the_user_is_goes_to_no_other_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "hunter2")
+    with chat_endpoint(lambda _: text("x")) as endpoint:
+        seen: list[str] = []
+        settings = Settings(model="m", base_url=endpoint.url, model_retries=0)
+        model = chat_model(settings)
+        assert model is not None
+        http = client(gate_of(settings), Purpose.MODEL)
+        http.event_hooks["response"] = [lambda got: seen.append(str(got.request.headers))]
+        model.invoke("x")
+    assert seen
+    assert not any("hunter2" in headers for headers in seen)
+
+
+def test_the_password_of_a_debuginfod_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match=r"//127\.0\.0\.1:1/x does not") as caught:
+        Debuginfod("http://ada:hunter2@127.0.0.1:1/x", cache=tmp_path).debug_info("ab" * 20)
+    assert "ada" not in str(caught.value)
+
+
+def test_a_step_of_a_chain_may_leave_the_context_out() -> None:
+    chain = RunnableLambda(lambda log: {"log": log}) | build_graph() | RunnableLambda(dict)
+    assert chain.invoke(LOG)["resolution"].reports
 
 
 def test_offline_asks_no_debuginfod() -> None:

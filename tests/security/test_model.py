@@ -143,6 +143,10 @@ COMMANDS = [
     "[here](javascript:alert(1))",
     "cat /etc/shadow",
     "python3 -c 'import os'",
+    "Boot with mitigations=off selinux=0 nokaslr.",
+    "Add `init=/bin/sh` to the command line",
+    "Booting the machine with foo.bar=1 helps",
+    "Try **module.sig_enforce**=0",
 ]
 
 
@@ -173,6 +177,7 @@ def test_no_free_text_of_a_model_holds_a_command_or_an_address(words: str) -> No
         "Re-run with CONFIG_KASAN=y on v6.1.105 or later.",
         "The cat/123 task sleeps > 120 seconds in do_exit().",
         "drivers/fan.c:30-33@v6.1 returns early; the source frees it twice.",
+        "The audit code boots first, with security off; ret=0 and pti->off stay as they were.",
     ],
 )
 def test_plain_words_about_a_kernel_are_no_command(words: str) -> None:
@@ -291,9 +296,9 @@ def test_a_lying_model_leaves_the_rules_words_alone() -> None:
 
 
 def test_a_huge_answer_is_cut_and_a_deep_one_refused() -> None:
-    huge = {"summary": "x" * 10_000_000, "explanation": "y " * 100}
+    huge = {"summary": "x" * 1_000_000, "explanation": "y " * 100}
     resolution, requests = run(
-        lambda request: text(huge) if is_final(request) else text("z" * 10_000_000)
+        lambda request: text(huge) if is_final(request) else text("z" * 1_000_000)
     )
     assert len(resolution.summary) == 500
     assert len(json.dumps(requests[-1])) < 1_000_000

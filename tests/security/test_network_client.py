@@ -255,3 +255,51 @@ def test_the_studio_server_has_the_same_origins_for_cors() -> None:
     assert config["http"]["disable_webhooks"] is True
     for origin in ("null", "http://localhost.evil.example", "https://evilsmith.langchain.com"):
         assert not re.fullmatch(guard.ORIGINS, origin)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "localhost:2024"}, 200),
+        ({"host": "[::1]:2024"}, 200),
+        ({"host": "192.0.2.7:2024"}, 200),
+        ({"host": "tunnel.example", "origin": "https://smith.langchain.com"}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"host": "evil.example:2024"}, 403),
+        ({"host": "localhost.evil.example"}, 403),
+        ({"host": "127.0.0.1.evil.example:2024"}, 403),
+    ],
+)
+def test_the_guard_turns_pages_of_strangers_away(
+    headers: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "graphs"))
+    import guard
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    page = Starlette(routes=[Route("/", lambda _: PlainTextResponse("kept"))])
+    asked = TestClient(guard.OwnPagesOnly(page), base_url="http://127.0.0.1:2024")
+    assert asked.get("/", headers=headers).status_code == status
+
+
+# ── a client of `kagent mcp` that leaves early ──────────────────────────────────────────────
+
+
+def test_a_client_that_sends_nonsense_and_leaves_ends_the_server_quietly(tmp_path: Path) -> None:
+    pytest.importorskip("mcp")
+    ended = subprocess.run(
+        [sys.executable, "-m", "kagent", "mcp", "--kernel-src", str(tmp_path)],
+        input=b"\xff\xfe\nxxx\n\n\n[]\nnull\n\n\n",
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert b"kagent: bug" not in ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -172,6 +173,45 @@ def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
     configure(tmp_path, fixes=1).parent.chmod(0o777)
     with pytest.raises(InputError, match="written by others"):
         Settings()
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o777, 0o1777])
+def test_nor_may_they_write_to_a_directory_above_or_the_one_it_links_to(
+    mode: int, tmp_path: Path
+) -> None:
+    path = configure(tmp_path, fixes=1)
+    # In a sticky one, others cannot rename what is not theirs.
+    told = contextlib.nullcontext() if mode == 0o1777 else pytest.raises(InputError, match="others")
+    path.parent.parent.chmod(mode)
+    with told:
+        Settings()
+    path.parent.parent.chmod(0o700)
+
+    public = tmp_path / "public"
+    public.mkdir()
+    path.rename(public / "kagent.toml")
+    path.symlink_to(public / "kagent.toml")
+    Settings()
+    public.chmod(mode)
+    with told:
+        Settings()
+
+
+def test_a_file_of_settings_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    path = configure(tmp_path, fixes=1)
+    path.write_text("a = " + "[" * 100_000)
+    with pytest.raises(InputError, match="too deeply"):
+        Settings()
+    path.write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(InputError, match="larger than 1 MiB"):
+        Settings()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="no regular file"):
+        Settings()
+    path.unlink()
+    with pytest.raises(InputError, match="larger than 1 MiB"):
+        Settings(env_file=Path("/dev/zero"))
 
 
 def test_paths_in_the_file_do_not_depend_on_where_one_stands(

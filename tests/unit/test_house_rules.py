@@ -16,6 +16,7 @@ FLOORS: dict[str, int] = {
     "installed": -2,
     "errors": -1,
     "confine": 0,
+    "exchange": 1,
     "sources": 0,
     "settings": 1,
     "text": 1,
