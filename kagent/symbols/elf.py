@@ -341,6 +341,8 @@ class _Headers:
     def name(self, head: _SectionHeader) -> str:
         """The name of a section, 255 bytes at most."""
         start = self._names.offset + head.name
+        if start >= len(self._data):  # also where it is no offset any more
+            return ""
         end = self._data.find(b"\0", start, start + 256)
         return self._data[start : end if end >= 0 else start].decode("utf-8", "replace")
 

@@ -366,6 +366,19 @@ def test_a_sound_module_of_a_machine_drgn_does_not_know_is_not_called_damaged(
     assert "damaged" not in found.note
 
 
+def test_names_of_sections_beyond_all_memory(tmp_path: Path) -> None:
+    module = build_module(tmp_path)
+    data = bytearray(module.read_bytes())
+    (headers,) = struct.unpack_from("<Q", data, 0x28)
+    (names,) = struct.unpack_from("<H", data, 0x3E)
+    struct.pack_into("<Q", data, headers + 64 * names + 24, 2**64 - 1)
+    module.write_bytes(data)
+    with Symbolizer.open(None, tmp_path) as symbolizer:
+        (found,) = symbolizer.symbolize([Frame("fan_apply", 8, 16, module.stem)])
+    assert found.note is not None
+    assert not found.chain
+
+
 def test_a_compressed_section_that_claims_to_be_huge(tmp_path: Path) -> None:
     need("objcopy")
     module = build_module(tmp_path)
