@@ -39,7 +39,12 @@ _FSCK = "see what `git fsck` says; fetch or clone it again"
 # First match counts. The words are those of git 2.24 to 2.50 in the C locale.
 _CASES = (
     _Case("dialect", r"Perl|PCRE", "this git has no Perl-compatible expressions"),
-    _Case("memory", r"out of memory|malloc|mmap failed|Cannot allocate", "not enough memory"),
+    _Case(
+        "memory",
+        r"out of memory|malloc|mmap failed|Cannot allocate|over limit",
+        "a file is larger than 1 GiB, or memory ran out",
+        "give a tree of sources alone",
+    ),
     _Case(
         "format",
         r"[Ee]xpected git repo version|unknown repository extension|unknown .{0,20}(?:hash|object"

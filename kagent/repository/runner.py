@@ -85,6 +85,7 @@ _ENVIRONMENT = (
     _Setting("GIT_SSH_COMMAND", "false", "no connections"),
     _Setting("GIT_PAGER", "cat", "no pager"),
     _Setting("GIT_EDITOR", "false", "no editor"),
+    _Setting("GIT_ALLOC_LIMIT", "1g", "no file that is much larger than any source (wrapper.c)"),
     _Setting("GIT_OPTIONAL_LOCKS", "0", "nothing is written"),
     _Setting("GIT_ADVICE", "0", "no advice"),
 )

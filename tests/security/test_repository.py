@@ -528,3 +528,11 @@ def test_only_the_runner_starts_git() -> None:
             assert not {"git", "pygit2", "dulwich"} & {n.partition(".")[0] for n in names}, path
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("which"):
                 assert "'git'" not in ast.unparse(node), path
+
+
+def test_a_file_of_many_gigabytes_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "real.c").write_text("int find_me(void) { return 0; }\n")
+    with (tmp_path / "sparse.c").open("wb") as file:
+        file.truncate(20 << 30)
+    with pytest.raises(InputError, match="a file is larger than 1 GiB"):
+        SourceTree.open(tmp_path).lookup(["find_me"])
