@@ -26,7 +26,7 @@ from kagent.commits.manifest import Manifest, Source, file_sum
 from kagent.commits.sources import Reading, grew, open_reading
 from kagent.commits.store import DATABASE, EMBEDDING, VECTORS, Store
 from kagent.commits.swap import staging, sync_files
-from kagent.commits.vectors import VectorFile, extend, make_vectors
+from kagent.commits.vectors import VectorFile, extend, load_faiss, make_vectors
 from kagent.commits.workers import Frame, Workers
 from kagent.commits.writer import LAYOUT, SCRATCH, IndexWriter
 from kagent.errors import InputError, MissingDataError, OutputError
@@ -283,8 +283,7 @@ class _Build:
     # Finishing.
 
     def _write_vectors(self) -> str:
-        import faiss
-
+        faiss = load_faiss()
         base = None if self.writer.state("anew") else self._job.base
         old_dimension = base.manifest.dimension if base else 0
         dimension = self.writer.state("dimension") or old_dimension

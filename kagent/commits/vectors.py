@@ -8,6 +8,7 @@ chosen by measuring what is lost.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,23 @@ import numpy as np
 import numpy.typing as npt
 
 from kagent.commits.manifest import VectorFacts
+from kagent.errors import MissingDataError
 
-__all__ = ["EXACT_BELOW", "VectorFile", "extend", "make_vectors", "open_vectors", "search_vectors"]
+__all__ = [
+    "EXACT_BELOW",
+    "VectorFile",
+    "extend",
+    "load_faiss",
+    "make_vectors",
+    "open_vectors",
+    "search_vectors",
+]
 
 EXACT_BELOW = 200_000
 """Vectors; below, comparing with every one takes some 20 ms."""
+_FAISS_BYTES = 448 << 20
+_FAISS_BYTES_A_CORE = 48 << 20
+"""Address space that loading it takes: its libraries, then stack and buffer of each thread."""
 _RECALL = 0.95
 """Of the ten nearest, to be reached by looking into enough lists."""
 _QUERIES = 400
@@ -66,9 +79,29 @@ class VectorFile:
             yield rows[start : start + _BLOCK].astype(np.float32)
 
 
+def load_faiss() -> Any:
+    """FAISS; its OpenBLAS ends the process where a limit (``ulimit -v``) leaves too little memory.
+
+    Raises:
+        MissingDataError: such a limit is set.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and sys.platform == "linux" and "faiss" not in sys.modules:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        left = limit - pages * resource.getpagesize()
+        if left < _FAISS_BYTES + _FAISS_BYTES_A_CORE * (os.cpu_count() or 1):
+            raise MissingDataError(
+                f"{max(left, 0) >> 20} MiB of address space are too few for FAISS",
+                hint="raise or lift the limit: ulimit -v unlimited",
+            )
+    import faiss
+
+    return faiss
+
+
 def make_vectors(rows: VectorFile) -> tuple[Any, VectorFacts]:
     """A FAISS index over `rows`, and how to search it."""
-    import faiss
+    faiss = load_faiss()
 
     count = len(rows.mapped())
     if count < EXACT_BELOW:
@@ -165,7 +198,7 @@ def open_vectors(file: IO[bytes], path: Path, *, mapped: bool) -> Any:
     Raises:
         RuntimeError: it is not what FAISS writes.
     """
-    import faiss
+    faiss = load_faiss()
 
     # By its descriptor, so that it is the opened file even after another took its name.
     name = f"/proc/self/fd/{file.fileno()}" if sys.platform == "linux" else str(path)
@@ -176,7 +209,7 @@ def search_vectors(
     index: Any, facts: VectorFacts, vector: Vectors, k: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Inner products and numbers of the `k` nearest rows, best first."""
-    import faiss
+    faiss = load_faiss()
 
     k = min(k, index.ntotal)
     if k == 0:

@@ -782,3 +782,27 @@ def test_a_temporary_directory_that_is_full_is_one_line(run, monkeypatch):
     code, _, err = run("demo", "-q")
     assert code == 3
     assert err == ("kagent: error: /tmp/kagent-demo-x/console.log: No space left on device\n")
+
+
+_LITTLE_ROOM = """
+import resource
+from kagent.commits.vectors import load_faiss
+from kagent.errors import MissingDataError
+pages = int(open("/proc/self/statm").read().split()[0])
+room = pages * resource.getpagesize() + {room}
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+try:
+    load_faiss()
+except MissingDataError as error:
+    print("refused:", error)
+else:
+    print("loaded")
+"""
+
+
+@pytest.mark.parametrize(("room", "said"), [(150 << 20, "refused: "), (8 << 30, "loaded")])
+def test_a_limit_of_address_space_does_not_crash_faiss(room: int, said: str) -> None:
+    code = _LITTLE_ROOM.format(room=room)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(said)
