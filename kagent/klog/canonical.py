@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from kagent.klog.blanks import plain
-from kagent.klog.frames import CALLED_FROM, FRAME, INLINE
+from kagent.klog.frames import CALLED_FROM, trace_match
 from kagent.klog.lines import MAX_LINE, NO_CALLER, NO_STAMP, peel
 from kagent.text import encoded
 
@@ -49,17 +49,17 @@ def _reformat_line(line: str) -> str:
 
 def _frame_text(text: str) -> str | None:
     """A trace line from its ``? `` or symbol on; None for other lines."""
-    if match := FRAME.match(text) or INLINE.match(text):
-        start = match.start("guess" if match["guess"] else "sym")
-        if match.groupdict().get("open"):  # s390: "([<address>] symbol+0x1/0x2)", not reliable
-            apart = text.startswith("[", match.end("open")) and not match["guess"]
-            doubt = "? " if apart else ""
-            return doubt + text[start : match.start("close")] + text[match.end("close") :]
-        return text[start:]
-    match = CALLED_FROM.match(text)
+    match = trace_match(text)
     if match is None:
         return None
-    return text[match.start("csym") : match.start("close")] + text[match.end("close") :]
+    if match.re is CALLED_FROM:
+        return text[match.start("csym") : match.start("close")] + text[match.end("close") :]
+    start = match.start("guess" if match["guess"] else "sym")
+    if match.groupdict().get("open"):  # s390: "([<address>] symbol+0x1/0x2)", not reliable
+        apart = text.startswith("[", match.end("open")) and not match["guess"]
+        doubt = "? " if apart else ""
+        return doubt + text[start : match.start("close")] + text[match.end("close") :]
+    return text[start:]
 
 
 _HAS_CALLER = re.compile(r"\] ?\[ *[CT]\d{1,9}(?:@\d{1,4})?\]$")

@@ -7,7 +7,7 @@ import re
 from kagent.klog.frame_model import Frame
 from kagent.klog.lines import Line
 
-__all__ = ["CALLED_FROM", "FRAME", "INLINE", "parse_caller", "parse_frame", "parse_pc"]
+__all__ = ["CALLED_FROM", "parse_caller", "parse_frame", "parse_pc", "trace_match"]
 
 SYMBOL = r"[A-Za-z_.$][\w.$]{0,511}"
 _PLACE = (
@@ -75,6 +75,18 @@ def parse_frame(line: Line) -> tuple[Frame, ...]:
     if match:
         return _arm_frames(match, line)
     return ()
+
+
+def trace_match(text: str) -> re.Match[str] | None:
+    """How a line of a trace is spelled, with the groups of FRAME, INLINE or CALLED_FROM.
+
+    None for other lines, as `parse_frame` has it; and for those which only state an address.
+    """
+    if "+0x" in text:
+        return FRAME.match(text) or CALLED_FROM.match(text)
+    if text.endswith("[inline]") and not _IS_AT.match(text):
+        return INLINE.match(text)
+    return None
 
 
 def _rare_frame(line: Line) -> tuple[Frame, ...]:

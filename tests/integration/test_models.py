@@ -127,7 +127,7 @@ def test_a_failing_model_leaves_the_rules_result(answer: Any, said: str) -> None
 def test_an_unreachable_endpoint_says_what_to_check() -> None:
     resolution = analyze(LOG, settings=settings("http://127.0.0.1:9/v1"))
     assert resolution.engine.kind == "rules"
-    assert any("OPENAI_BASE_URL" in note for note in resolution.notes)
+    assert any("KAGENT_BASE_URL" in note for note in resolution.notes)
 
 
 def hung(*names: str) -> str:

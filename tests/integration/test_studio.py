@@ -135,7 +135,7 @@ async def test_the_demo_crash_pasted_as_a_message_is_resolved_as_by_the_demo(
     client: Any, case: Unpacked
 ) -> None:
     context = {"kernel_src": str(case.kernel_src), "index": str(case.index)}
-    log = case.log.read_text("utf-8", "replace")
+    log = case.log.read_bytes().decode("utf-8", "replace")
     values = await client.runs.wait(None, "triage", input=chat(log), context=context)
     served = without_volatile(values["resolution"])
     assert served == without_volatile(run("tidelink").model_dump(mode="json"))
@@ -200,7 +200,7 @@ async def test_the_form_shows_what_a_request_may_set(client: Any) -> None:
     ids=lambda context: next(iter(context.items())),
 )
 async def test_a_request_names_nothing_of_its_own(client: Any, context: dict[str, Any]) -> None:
-    with pytest.raises(Exception, match=r"InputError|ValidationError"):
+    with pytest.raises(Exception, match="RequestError"):
         await client.runs.wait(None, "triage", input=chat(LOG), context=context)
 
 

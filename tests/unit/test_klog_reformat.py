@@ -95,6 +95,8 @@ def test_one_line(line: str, expected: str) -> None:
         "pc : spidisp_flush+0x38/0x120 [spidisp]",
         "LR is at gpiod_get_raw_value+0x20/0x3c",
         " #0: ffffffffc004b7d8 (&tbl.port_lock){+.+.}-{2:2}, at: port_reset+0xf/0x40 [portstat]",
+        " f kernel/lo+0x191/0x5cking/mutex.c:679 [inline]",
+        "PC is at cook arch/arm/pot.c:12 [inline]",
         "hardirqs last  enabled at (157): [<ffffffffa740134a>] asm_sysvec+0x1a/0x20",
         "[<8010a5b0>] (e) from [<8010a5c0>] (k+0x0/0xal)",
         " arm_write from vfs_write+0x10/0x20 [/]",
