@@ -253,14 +253,22 @@ def test_a_reader_that_has_left_ends_it_like_any_filter(arguments):
     assert done.stderr == b""
 
 
+def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for what a process does in its own time."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def test_an_interrupt_exits_with_130_and_no_traceback():
     child = subprocess.Popen(
         [sys.executable, "-m", "kagent", "reformat", "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(1.0)
+    until(lambda: "pipe_read" in Path(f"/proc/{child.pid}/wchan").read_text())
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=30)
     assert child.returncode == 130
