@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.index_faults import content, kill_while, small_disk, some_commits
 
 from kagent.commits import CommitIndex
-from kagent.errors import InputError, KagentError
+from kagent.errors import KagentError, OutputError
 
 OLD, NEW = 300, 900
 
@@ -115,7 +115,7 @@ def full_disk(command: str, count: int, folder: Path, known: Any) -> None:
             subprocess.run(resize, check=True)
             try:
                 finish(command, source, out)
-            except InputError:
+            except OutputError:
                 refused += 1
                 if look(out) != old:
                     raise SystemExit(f"{command}: a full disk harmed the index") from None
