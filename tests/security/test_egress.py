@@ -652,6 +652,7 @@ WORKS_WITHOUT_ARGUMENTS = {("parse",), ("reformat",), ("demo",), ("version",)}
 DOCUMENTED = {0, 1, 2, 3, 4}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("variables", [False, True], ids=["plain", "LangChain's variables"])
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_a_command_opens_no_socket(
