@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from kagent.diagnosis import GraphResult, classify, frames_of, tasks_of, wait_facts
+from kagent.diagnosis.locks.model import LockUse
+from kagent.diagnosis.locks.words import what
 from kagent.klog import parse_log
 from kagent.klog.model import KernelLog
 from kagent.resolution import CycleMember, Deadlock, SourcePoint
@@ -353,3 +355,9 @@ def test_who_hangs_but_not_for_a_lock_is_told_beside_those_that_do() -> None:
     assert {victim.task for victim in found.deadlock.victims} == {
         "kworker/u4:1", "late", "linkd_drain"
     }  # fmt: skip
+
+
+def test_who_runs_a_work_is_not_claimed_where_its_function_is_unknown() -> None:
+    waits = LockUse("work", type="work", kind="handler")
+    assert "any task of the log or none may be running" in what(waits)
+    assert "no task in the log is running" in what(replace(waits, handlers=("probe_work",)))

@@ -45,8 +45,10 @@ def what(waits: LockUse) -> str:
     if waits.kind == "event":
         return f"{name}{at(waits)}, which nobody in the log is about to signal"
     if waits.kind == "handler":
-        handler = f" ({', '.join(waits.handlers)})" if waits.handlers else ""
-        return f"{name}{handler} to finish{at(waits)}, which no task in the log is running"
+        if not waits.handlers:  # without its function, whoever runs it cannot be told from others
+            return f"{name} to finish{at(waits)}, which any task of the log or none may be running"
+        handlers = ", ".join(waits.handlers)
+        return f"{name} ({handlers}) to finish{at(waits)}, which no task in the log is running"
     if waits.kind == "grace-period":
         return f"an RCU grace period{at(waits)}, which some reader holds up"
     if waits.kind == "io":
